@@ -1,0 +1,213 @@
+//! What works on this machine, found by doing it.
+
+use bips::{Backend, Consumer, Description, Error, Fence, Producer, Registry, Wait};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Works.
+    Ok,
+    /// Works, but something is slower or less protected than it could be.
+    Warn,
+    /// Does not work.
+    Fail,
+    /// Could not be tried here.
+    Skip,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What: `runtime-directory`, `memory-limit`, or a memory kind.
+    pub name: String,
+    /// How it came out.
+    pub status: Status,
+    /// What was seen.
+    pub detail: String,
+    /// What to do about it.
+    pub next_step: Option<String>,
+}
+
+/// All that was tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// In the order in which it was tried.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether a memory kind, or another check by name, works.
+    pub fn works(&self, name: &str) -> bool {
+        self.checks
+            .iter()
+            .any(|check| check.name == name && matches!(check.status, Status::Ok | Status::Warn))
+    }
+}
+
+fn check(name: &str, status: Status, detail: impl Into<String>, next_step: Option<&str>) -> Check {
+    Check {
+        name: name.into(),
+        status,
+        detail: detail.into(),
+        next_step: next_step.map(Into::into),
+    }
+}
+
+/// Tries the runtime directory, and every memory kind by passing frames through it.
+pub fn doctor(directory: Option<&Path>) -> Report {
+    let mut checks = vec![runtime_directory(directory), open_files()];
+    for backend in crate::registry().iter() {
+        checks.push(memory_kind(backend));
+    }
+    Report { checks }
+}
+
+fn failure(name: &str, error: &Error) -> Check {
+    check(
+        name,
+        Status::Fail,
+        error.to_string(),
+        Some("see the message; `bips doctor` again afterwards"),
+    )
+}
+
+fn runtime_directory(directory: Option<&Path>) -> Check {
+    let name = "runtime-directory";
+    let dir = match bips::runtime_dir(directory) {
+        Ok(dir) => dir,
+        Err(error) => return failure(name, &error),
+    };
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
+    match fs::File::create(&probe).and_then(|_| fs::remove_file(&probe)) {
+        Ok(()) => check(
+            name,
+            Status::Ok,
+            format!("{} (producers can publish there)", dir.display()),
+            None,
+        ),
+        Err(error) => check(
+            name,
+            Status::Warn,
+            format!("{} can be read but not written: {error}", dir.display()),
+            Some("fine for consumers; a producer needs write permission there"),
+        ),
+    }
+}
+
+/// A pool costs two descriptors; the usual soft limit of 1024 is met sooner by other things.
+fn open_files() -> Check {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    match soft {
+        Some(soft) if soft < 256 => check(
+            "open-files",
+            Status::Warn,
+            format!("this process may open {soft} files"),
+            Some("raise it with `ulimit -n 1024`"),
+        ),
+        Some(soft) => check(
+            "open-files",
+            Status::Ok,
+            format!("this process may open {soft} files"),
+            None,
+        ),
+        None => check(
+            "open-files",
+            Status::Skip,
+            "/proc/self/limits can't be read",
+            None,
+        ),
+    }
+}
+
+fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
+    let kind = backend.info().kind.as_str();
+    if let Err(error) = pass_frames(backend) {
+        return failure(kind, &error);
+    }
+    let can = backend.capabilities();
+    let word = |yes, text: &str| {
+        if yes {
+            text.to_string()
+        } else {
+            format!("not {text}")
+        }
+    };
+    let detail = format!(
+        "{}: frames passed; {}, {}",
+        backend.info().description,
+        word(can.read_only_enforced, "read-only for consumers by the MMU"),
+        word(can.huge_pages, "backed by huge pages")
+    );
+    if can.huge_pages {
+        check(kind, Status::Ok, detail, None)
+    } else {
+        check(
+            kind,
+            Status::Warn,
+            detail,
+            Some("Linux 6.1 or newer gives large pools huge pages: attaching is faster"),
+        )
+    }
+}
+
+/// Publishes a few frames in a directory of its own and reads them back.
+fn pass_frames(backend: &Arc<dyn Backend>) -> bips::Result<()> {
+    let dir = Scratch::new()?;
+    let producer = Producer::builder("doctor")
+        .backend(backend.clone())
+        .bytes(1 << 16)
+        .directory(&dir.0)
+        .create()?;
+    let mut consumer = Consumer::builder("doctor")
+        .registry(Registry::new().with(backend.clone()))
+        .directory(&dir.0)
+        .connect()?;
+    let patience = Wait::For(Duration::from_secs(5));
+    for round in 1..=8u8 {
+        let mut frame = producer
+            .acquire(patience)
+            .map_err(|error| producer.explain(error))?;
+        frame.bytes_mut().fill(round);
+        frame.publish(Description::new(), Fence::Signaled)?;
+        let frame = consumer
+            .receive(patience)
+            .map_err(|error| consumer.explain(error))?;
+        let mut ends = [0; 2];
+        frame.copy_to(0, &mut ends[..1]);
+        frame.copy_to((1 << 16) - 1, &mut ends[1..]);
+        if ends != [round; 2] {
+            return Err(Error::new(
+                bips::ErrorKind::System,
+                format!("wrote {round}, read {ends:?}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A directory of our own that goes away again.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> bips::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("bips-doctor-{}", std::process::id()));
+        fs::create_dir_all(&dir).map_err(|error| Error::system("making a scratch directory", error))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

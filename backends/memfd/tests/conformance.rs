@@ -1,0 +1,3 @@
+//! The contract, kept by memfd memory.
+
+bips_conformance::suite!(bips_memfd::Memfd::new());

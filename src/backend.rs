@@ -1,0 +1,176 @@
+//! The contract of a memory provider. `tests/conformance` is the same contract as cases.
+
+use crate::describe::Content;
+use crate::handle::{Access, ExternalHandle};
+use crate::{Error, ErrorKind, Result};
+use std::any::Any;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Identity of the device behind a backend: its UUID, or zeros for plain host memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct DeviceId(pub [u8; 16]);
+
+/// What a backend is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// Kind as users write it: `memfd`, `dma-heap`, ...; 1 to 32 characters.
+    pub kind: String,
+    /// The device its memory belongs to.
+    pub device: DeviceId,
+    /// One line for people.
+    pub description: String,
+}
+
+/// What a trial on this machine showed the backend to be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// Buffers can be made here.
+    pub allocate: bool,
+    /// Another process can open them.
+    pub share: bool,
+    /// The CPU can map them.
+    pub cpu_map: bool,
+    /// Consumers can't write to read-only streams, whatever they try.
+    pub read_only_enforced: bool,
+    /// Large pools come in huge pages.
+    pub huge_pages: bool,
+}
+
+bitset! {
+    /// What buffers will be used for; the plan looks for memory that serves all of it.
+    pub struct Usage {
+        /// Read or written by the processor.
+        CPU = 1, "cpu";
+        /// Filled by a camera (V4L2).
+        CAMERA = 2, "camera";
+        /// Used by CUDA.
+        CUDA = 4, "cuda";
+        /// Used by Vulkan.
+        VULKAN = 8, "vulkan";
+        /// Scanned out by a display.
+        DISPLAY = 16, "display";
+        /// Read by a hardware encoder.
+        ENCODER = 32, "encoder";
+    }
+}
+
+/// What a pool must be good for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Requirements {
+    /// What each slot holds.
+    pub content: Content,
+    /// Slots of the pool, 1 to 64.
+    pub slots: u32,
+    /// What it will be used for.
+    pub usage: Usage,
+    /// Whether consumers may write.
+    pub writable: bool,
+}
+
+/// How a pool lies: the backend's answer to requirements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// What each slot holds.
+    pub content: Content,
+    /// Bytes of a slot from its start to its end, padding included. A multiple of the page size.
+    pub slot_bytes: u64,
+    /// Whether consumers may write.
+    pub writable: bool,
+}
+
+/// One slot's memory.
+#[derive(Debug, Clone)]
+pub struct Allocation {
+    /// The memory; several slots may share one.
+    pub memory: Arc<dyn Memory>,
+    /// Where the slot begins in it, in bytes.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// A provider of memory, bound to one device. Control plane: rarely called, rich errors.
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// What it is.
+    fn info(&self) -> &BackendInfo;
+
+    /// What a trial showed it to be able to do; asked once, remembered.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether it could serve, and how the pool would lie.
+    ///
+    /// # Errors
+    /// `Unsupported` with the reason, which the plan shows to the user.
+    fn plan(&self, requirements: &Requirements) -> Result<Layout>;
+
+    /// Makes `slots` buffers of zeros, all backed by memory now.
+    ///
+    /// # Errors
+    /// `OutOfMemory` instead of trouble later.
+    fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>>;
+
+    /// Opens one memory object that another process's backend of this kind exported. Untrusted: descriptor,
+    /// size and seals are checked before anything is touched. One mapping per object, however many slots.
+    ///
+    /// # Errors
+    /// `Protocol` when the handle isn't what it should be.
+    fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>>;
+}
+
+/// Memory that some backend provided.
+///
+/// # Safety
+/// `map` must return memory that stays mapped, with at least that access, for as long as the object lives, and
+/// whose length is the object's whole length.
+#[allow(unsafe_code, reason = "declares a contract; implementations are elsewhere")]
+pub unsafe trait Memory: Any + Send + Sync + fmt::Debug {
+    /// A handle to all of it for another process.
+    ///
+    /// # Errors
+    /// `Unsupported` where the memory can't be shared (any more).
+    fn export(&self) -> Result<ExternalHandle>;
+
+    /// The CPU's view. A raw range, never a slice: peers may write to it at any time.
+    ///
+    /// # Errors
+    /// `Unsupported` where the CPU can't see it, `AccessDenied` for writing to a read-only import.
+    fn map(&self, access: Access) -> Result<Mapped>;
+
+    /// A copy-on-write view of all of it, for callers who must write but may not.
+    ///
+    /// # Errors
+    /// `Unsupported` where there is no such thing.
+    fn map_private(&self) -> Result<Box<dyn PrivateMapping>> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this memory has no private view; copy the frame instead",
+        ))
+    }
+}
+
+/// A range of mapped memory; valid as long as the [`Memory`] it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped {
+    /// First byte.
+    pub start: NonNull<u8>,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// A copy-on-write mapping.
+///
+/// # Safety
+/// `mapped` must stay writable and mapped for as long as the object lives.
+#[allow(unsafe_code, reason = "declares a contract; implementations are elsewhere")]
+pub unsafe trait PrivateMapping: Send + Sync + fmt::Debug {
+    /// Where it lies.
+    fn mapped(&self) -> Mapped;
+
+    /// Forgets what was written to the range, so that it shows the shared memory again.
+    ///
+    /// # Errors
+    /// `System` when the kernel refuses; the mapping must then not be used again.
+    fn forget(&self, offset: usize, len: usize) -> Result<()>;
+}

@@ -1,0 +1,387 @@
+//! The content of a slot: a tensor, an image, or plain bytes.
+
+use super::image::Format;
+use super::{DType, Fourcc, MAX_PLANES, Plane};
+use crate::{Error, Result};
+use std::fmt;
+use std::ops::Deref;
+
+/// Most dimensions a tensor can have.
+pub const MAX_DIMS: usize = 8;
+
+/// Most bytes of user metadata a frame carries.
+pub const MAX_METADATA: usize = 256;
+
+/// The lengths of up to [`MAX_DIMS`] dimensions, in elements.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shape {
+    dims: [u64; MAX_DIMS],
+    len: u8,
+}
+
+impl Shape {
+    /// From the lengths, outermost first.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than [`MAX_DIMS`] dimensions.
+    pub fn new(dims: &[u64]) -> Result<Self> {
+        let mut shape = Self {
+            len: dims.len() as u8,
+            ..Self::default()
+        };
+        match shape.dims.get_mut(..dims.len()) {
+            Some(to) => to.copy_from_slice(dims),
+            None => {
+                return Err(Error::invalid(format!(
+                    "{} dimensions are too many; a frame has at most {MAX_DIMS}: merge some of them",
+                    dims.len()
+                )));
+            }
+        }
+        Ok(shape)
+    }
+
+    /// Elements in all; `None` when that number overflows.
+    pub(crate) fn elements(&self) -> Option<u64> {
+        self.iter()
+            .try_fold(1u64, |product, dim| product.checked_mul(*dim))
+    }
+}
+
+impl Deref for Shape {
+    type Target = [u64];
+    fn deref(&self) -> &[u64] {
+        &self.dims[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, dim) in self.iter().enumerate() {
+            write!(f, "{}{dim}", if i == 0 { "" } else { " x " })?;
+        }
+        if self.is_empty() {
+            f.write_str("scalar")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// How a frame lies in its slot: always a tensor, and an image too where a pixel format is given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Content {
+    pub(super) dtype: DType,
+    pub(super) shape: Shape,
+    pub(super) strides: [i64; MAX_DIMS],
+    pub(super) fourcc: Option<Fourcc>,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) modifier: u64,
+    pub(super) planes: [Plane; MAX_PLANES],
+    pub(super) plane_count: u8,
+    pub(super) nbytes: u64,
+}
+
+impl Content {
+    /// A C-contiguous tensor. A dimension of length 0 makes an empty one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than [`MAX_DIMS`] dimensions or a size beyond 2^62 bytes.
+    pub fn tensor(dtype: DType, dims: &[u64]) -> Result<Self> {
+        let shape = Shape::new(dims)?;
+        let too_large = || Error::invalid(format!("a tensor of {shape} {dtype} is larger than any machine"));
+        let nbytes = shape
+            .elements()
+            .and_then(|elements| elements.checked_mul(dtype.size() as u64))
+            .filter(|nbytes| *nbytes < 1 << 62)
+            .ok_or_else(too_large)?;
+        let mut strides = [0; MAX_DIMS];
+        let mut stride = dtype.size() as i64;
+        for (to, dim) in strides[..shape.len()].iter_mut().zip(shape.iter()).rev() {
+            *to = stride;
+            let dim = i64::try_from((*dim).max(1)).map_err(|_| too_large())?;
+            stride = stride.checked_mul(dim).ok_or_else(too_large)?;
+        }
+        let mut planes = [Plane::default(); MAX_PLANES];
+        planes[0] = Plane {
+            offset: 0,
+            stride: nbytes,
+            width: nbytes,
+            rows: 1,
+        };
+        Ok(Self {
+            dtype,
+            shape,
+            strides,
+            fourcc: None,
+            width: 0,
+            height: 0,
+            modifier: 0,
+            planes,
+            plane_count: 1,
+            nbytes,
+        })
+    }
+
+    /// An image of `width` x `height` pixels, planes tightly packed.
+    ///
+    /// As a tensor it is (height, width, channels) for packed formats, (height, width) for one channel, and
+    /// (rows of all planes, width) for planar ones.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a size of zero, beyond 2^16 pixels a side, or odd where the format subsamples.
+    pub fn image(fourcc: Fourcc, width: u32, height: u32) -> Result<Self> {
+        let format = fourcc
+            .format()
+            .ok_or_else(|| Error::invalid(format!("{fourcc} is no known pixel format")))?;
+        let allowed = 1..=1 << 16;
+        if !allowed.contains(&width) || !allowed.contains(&height) {
+            return Err(Error::invalid(format!(
+                "{width}x{height} is no image size; each side is 1 to 65536 pixels"
+            )));
+        }
+        if width % format.align_x != 0 || height % format.align_y != 0 {
+            return Err(Error::invalid(format!(
+                "{fourcc} shares colour between pixels: the width must be a multiple of {}, the height of {}; \
+                 {width}x{height} is not",
+                format.align_x, format.align_y
+            )));
+        }
+        let rows = format.tensor_rows(u64::from(height));
+        let dims = [rows, u64::from(width), u64::from(format.channels)];
+        let mut content = Self::tensor(
+            format.dtype,
+            if format.channels == 1 { &dims[..2] } else { &dims },
+        )?;
+        let (planes, plane_count) = format.planes(width, height);
+        content.fourcc = Some(fourcc);
+        (content.width, content.height) = (width, height);
+        content.planes = planes;
+        content.plane_count = plane_count as u8;
+        Ok(content)
+    }
+
+    /// Plain bytes: a one-dimensional tensor of `uint8`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` beyond 2^62 bytes.
+    pub fn bytes(len: u64) -> Result<Self> {
+        Self::tensor(DType::U8, &[len])
+    }
+
+    /// The same kind of content with another shape, as one frame may have it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it needs more than `slot_bytes`, or is no shape of this pixel format.
+    pub fn reshaped(&self, shape: &[u64], slot_bytes: u64) -> Result<Self> {
+        let content = match self.fourcc.and_then(|fourcc| Some((fourcc, fourcc.format()?))) {
+            None => Self::tensor(self.dtype, shape)?,
+            Some((fourcc, format)) => {
+                let (width, height) = format.size_of(shape).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "{} is no shape of a {fourcc} image; this stream's frames are {}, give the same dimensions \
+                         with smaller lengths",
+                        Shape::new(shape).map_or_else(|_| "this".into(), |shape| shape.to_string()),
+                        self.shape
+                    ))
+                })?;
+                Self::image(fourcc, width, height)?
+            }
+        };
+        content.fits(slot_bytes)?;
+        Ok(content)
+    }
+
+    /// Refuses content larger than a slot.
+    pub(crate) fn fits(&self, slot_bytes: u64) -> Result<()> {
+        if self.nbytes <= slot_bytes {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} {} needs {} bytes but a slot has {slot_bytes}; give a smaller shape, or make the producer with \
+             larger slots",
+            self.shape, self.dtype, self.nbytes
+        )))
+    }
+
+    /// Type of an element.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Lengths of the dimensions, in elements.
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// From one element to the next along each dimension, in bytes.
+    pub fn strides(&self) -> &[i64] {
+        &self.strides[..self.shape.len()]
+    }
+
+    /// Pixel format, for images.
+    pub fn fourcc(&self) -> Option<Fourcc> {
+        self.fourcc
+    }
+
+    /// Width in pixels; 0 where there is no pixel format.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels; 0 where there is no pixel format.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// DRM format modifier; 0 is linear.
+    pub fn modifier(&self) -> u64 {
+        self.modifier
+    }
+
+    /// The planes; tensors have one that is all of it.
+    pub fn planes(&self) -> &[Plane] {
+        &self.planes[..usize::from(self.plane_count)]
+    }
+
+    /// Bytes the content occupies from the start of its slot.
+    pub fn nbytes(&self) -> u64 {
+        self.nbytes
+    }
+}
+
+impl Format {
+    /// Width and height of an image whose tensor has this shape.
+    fn size_of(&self, shape: &[u64]) -> Option<(u32, u32)> {
+        let (rows, width) = match (shape, self.channels) {
+            ([rows, width], 1) => (*rows, *width),
+            ([rows, width, channels], expected) if *channels == u64::from(expected) => (*rows, *width),
+            _ => return None,
+        };
+        Some((
+            u32::try_from(width).ok()?,
+            u32::try_from(self.height_of(rows)?).ok()?,
+        ))
+    }
+}
+
+/// What a producer says about one frame. All of it is optional.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Description<'a> {
+    /// A shape other than the stream's; must fit the slot.
+    pub shape: Option<Shape>,
+    /// When the content was captured, in ns of `CLOCK_MONOTONIC`; the time of publication where absent.
+    pub timestamp: Option<u64>,
+    /// Up to [`MAX_METADATA`] bytes that travel with the frame.
+    pub metadata: &'a [u8],
+}
+
+impl<'a> Description<'a> {
+    /// Nothing said: the stream's own content, captured now, no metadata.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a shape of its own.
+    #[must_use]
+    pub fn with_shape(mut self, shape: Shape) -> Self {
+        self.shape = Some(shape);
+        self
+    }
+
+    /// With the time of capture, in ns of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn with_timestamp(mut self, timestamp: u64) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    /// With metadata of up to [`MAX_METADATA`] bytes.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: &'a [u8]) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fourcc(code: &str) -> Fourcc {
+        Fourcc::parse(code).unwrap()
+    }
+
+    #[test]
+    fn packed_images_are_height_width_channels() {
+        let content = Content::image(fourcc("RGB3"), 1920, 1080).unwrap();
+        assert_eq!(content.shape(), [1080, 1920, 3]);
+        assert_eq!(content.strides(), [5760, 3, 1]);
+        assert_eq!(content.nbytes(), 1920 * 1080 * 3);
+        assert_eq!(
+            content.planes(),
+            [Plane {
+                offset: 0,
+                stride: 5760,
+                width: 5760,
+                rows: 1080
+            }]
+        );
+        assert_eq!(Content::image(fourcc("Y16"), 8, 4).unwrap().shape(), [4, 8]);
+    }
+
+    #[test]
+    fn planar_images_know_their_planes() {
+        let content = Content::image(fourcc("NV12"), 640, 480).unwrap();
+        assert_eq!(content.shape(), [720, 640]);
+        assert_eq!(
+            content.planes()[1],
+            Plane {
+                offset: 640 * 480,
+                stride: 640,
+                width: 640,
+                rows: 240
+            }
+        );
+        let content = Content::image(fourcc("YU12"), 640, 480).unwrap();
+        assert_eq!(content.shape(), [720, 640]);
+        assert_eq!(content.nbytes(), 640 * 480 * 3 / 2);
+        let last = content.planes()[2];
+        assert_eq!(last.offset + last.stride * last.rows, content.nbytes());
+        assert!(
+            Content::image(fourcc("NV12"), 641, 480)
+                .unwrap_err()
+                .to_string()
+                .contains("multiple of 2")
+        );
+    }
+
+    #[test]
+    fn a_frame_may_be_smaller_but_not_larger() {
+        let stream = Content::image(fourcc("RGB3"), 64, 48).unwrap();
+        let smaller = stream.reshaped(&[24, 32, 3], stream.nbytes()).unwrap();
+        assert_eq!(
+            (smaller.width(), smaller.height(), smaller.nbytes()),
+            (32, 24, 24 * 32 * 3)
+        );
+        let error = stream.reshaped(&[49, 64, 3], stream.nbytes()).unwrap_err();
+        assert!(error.to_string().contains("a slot has 9216"), "{error}");
+        assert!(stream.reshaped(&[24, 32], stream.nbytes()).is_err());
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_not_wrapped() {
+        assert!(Content::tensor(DType::F64, &[u64::MAX, 2]).is_err());
+        assert!(Content::tensor(DType::U8, &[0, u64::MAX]).is_err());
+        assert!(Content::tensor(DType::U8, &[1; 9]).is_err());
+        assert_eq!(Content::tensor(DType::U8, &[0, 7]).unwrap().nbytes(), 0);
+        assert_eq!(Content::tensor(DType::F32, &[]).unwrap().nbytes(), 4);
+    }
+}

@@ -1,0 +1,242 @@
+//! A leased frame, as a consumer holds it.
+
+use crate::backend::BackendInfo;
+use crate::describe::{DType, Described, Fourcc, Plane};
+use crate::fence::Fence;
+use crate::session::Attachment;
+use crate::signaler::Taken;
+use crate::sys::fork;
+use crate::{Content, Error, Result};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A frame another process published, readable in place. The slot goes back when this is dropped.
+///
+/// It borrows nothing: it may outlive its [`Consumer`](crate::Consumer) and move between threads.
+pub struct Frame {
+    attachment: Arc<Attachment>,
+    described: Arc<Described>,
+    taken: Taken,
+    generation: u32,
+}
+
+impl Frame {
+    pub(crate) fn new(attachment: Arc<Attachment>, described: Arc<Described>, taken: Taken) -> Self {
+        Self {
+            attachment,
+            described,
+            taken,
+            generation: fork::generation(),
+        }
+    }
+
+    /// Which publication of the stream this is, from 0.
+    pub fn sequence(&self) -> u64 {
+        self.taken.sequence
+    }
+
+    /// When it was published, in ns of `CLOCK_MONOTONIC`.
+    pub fn published(&self) -> u64 {
+        self.taken.published
+    }
+
+    /// When its content was captured, in ns of `CLOCK_MONOTONIC`; the time of publication if nobody said.
+    pub fn timestamp(&self) -> u64 {
+        self.taken.captured
+    }
+
+    /// How the frame lies in its slot.
+    pub fn content(&self) -> &Content {
+        &self.described.content
+    }
+
+    /// Lengths of the dimensions, in elements.
+    pub fn shape(&self) -> &[u64] {
+        self.content().shape()
+    }
+
+    /// From one element to the next along each dimension, in bytes.
+    pub fn strides(&self) -> &[i64] {
+        self.content().strides()
+    }
+
+    /// Type of an element.
+    pub fn dtype(&self) -> DType {
+        self.content().dtype()
+    }
+
+    /// Pixel format, for images.
+    pub fn fourcc(&self) -> Option<Fourcc> {
+        self.content().fourcc()
+    }
+
+    /// The planes; tensors have one that is all of it.
+    pub fn planes(&self) -> &[Plane] {
+        self.content().planes()
+    }
+
+    /// What the producer attached to the frame; at most 256 bytes.
+    pub fn metadata(&self) -> &[u8] {
+        self.described.metadata()
+    }
+
+    /// Bytes the frame occupies from the start of its slot.
+    pub fn nbytes(&self) -> usize {
+        self.content().nbytes() as usize
+    }
+
+    /// First byte of the slot. Valid for [`Frame::slot_bytes`] bytes while the frame lives; readable, and
+    /// writable too unless [`Frame::readonly`].
+    pub fn as_ptr(&self) -> *const u8 {
+        self.attachment.pool.slot(self.taken.slot).start().as_ptr()
+    }
+
+    /// Bytes of the slot, at least [`Frame::nbytes`].
+    pub fn slot_bytes(&self) -> usize {
+        self.attachment.pool.slot(self.taken.slot).len()
+    }
+
+    /// Index of the slot in its pool.
+    pub fn slot(&self) -> u32 {
+        self.taken.slot
+    }
+
+    /// Whether the memory is mapped read-only, which the MMU enforces: writing is SIGSEGV.
+    pub fn readonly(&self) -> bool {
+        !self.attachment.welcome.writable
+    }
+
+    /// The memory it lies in.
+    pub fn memory(&self) -> &BackendInfo {
+        &self.attachment.pool.info
+    }
+
+    /// Copies a part of the slot out, safe whatever the producer does.
+    ///
+    /// # Panics
+    /// When `offset + to.len()` is beyond [`Frame::slot_bytes`].
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
+        self.attachment.pool.slot(self.taken.slot).copy_to(offset, to);
+    }
+
+    /// A descriptor of the memory, and where the slot begins in it.
+    ///
+    /// # Errors
+    /// `Unsupported` where the memory has none to give.
+    pub fn fd(&self) -> Result<(OwnedFd, u64)> {
+        let allocation = self.attachment.pool.slot(self.taken.slot).allocation();
+        let (_, fd, _) = allocation.memory.export()?.into_wire();
+        Ok((fd, allocation.offset))
+    }
+
+    /// Gives the slot back once `done`. Dropping the frame does the same for work that is done already.
+    ///
+    /// # Errors
+    /// What the fence's timeline reports; the slot goes back all the same.
+    pub fn release(self, done: Fence) -> Result<()> {
+        // Memory whose fences can't cross processes: the host waits (see `Fence`).
+        done.wait()
+    }
+
+    /// Turns the frame into a view that may be written: a copy-on-write mapping, so that only pages written to
+    /// are copied, and nobody else sees it.
+    ///
+    /// # Errors
+    /// `Unsupported` by memory that has no such view; `InvalidArgument` while another view of the frame lives.
+    pub fn private(self) -> Result<PrivateView<Self>> {
+        PrivateView::of(self)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
+    }
+}
+
+impl AsRef<Frame> for Frame {
+    fn as_ref(&self) -> &Frame {
+        self
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("sequence", &self.taken.sequence)
+            .field("slot", &self.taken.slot)
+            .field("shape", &self.shape())
+            .field("dtype", &self.dtype())
+            .finish()
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        // In a forked child the lease is the parent's.
+        if self.is_ours() {
+            self.attachment.subscriber.release(self.taken.slot);
+        }
+    }
+}
+
+/// A writable, private view of a frame. What is written is forgotten when it is dropped.
+///
+/// `F` keeps the lease: a [`Frame`], or an `Arc` of one.
+pub struct PrivateView<F: AsRef<Frame>> {
+    start: std::ptr::NonNull<u8>,
+    frame: F,
+}
+
+impl<F: AsRef<Frame>> PrivateView<F> {
+    /// The private view of a frame held in any way.
+    ///
+    /// # Errors
+    /// As [`Frame::private`].
+    pub fn of(frame: F) -> Result<Self> {
+        let inner = frame.as_ref();
+        if !inner.is_ours() {
+            return Err(Error::forked());
+        }
+        let (mapping, offset) = inner.attachment.pool.claim_private(inner.taken.slot)?;
+        let start = mapping
+            .mapped()
+            .start
+            .map_addr(|addr| addr.saturating_add(offset));
+        Ok(Self { start, frame })
+    }
+
+    /// First byte; writable for [`PrivateView::len`] bytes while the view lives.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Bytes: those of the slot.
+    pub fn len(&self) -> usize {
+        self.frame.as_ref().slot_bytes()
+    }
+
+    /// Never: a slot has at least a page.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The frame behind it.
+    pub fn frame(&self) -> &Frame {
+        self.frame.as_ref()
+    }
+}
+
+impl<F: AsRef<Frame>> Drop for PrivateView<F> {
+    fn drop(&mut self) {
+        let frame = self.frame.as_ref();
+        if frame.is_ours() {
+            frame.attachment.pool.unclaim_private(frame.taken.slot);
+        }
+    }
+}
+
+impl<F: AsRef<Frame>> fmt::Debug for PrivateView<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PrivateView").field(self.frame.as_ref()).finish()
+    }
+}

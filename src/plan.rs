@@ -1,0 +1,95 @@
+//! Which memory serves everyone, and why not the others.
+
+use crate::backend::{Backend, Layout, Requirements};
+use crate::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// The memory kinds a program knows. A value, never a global: programs decide what they link.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    backends: Vec<Arc<dyn Backend>>,
+}
+
+/// The outcome of planning: the backend, and how the pool will lie.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Who provides the memory.
+    pub backend: Arc<dyn Backend>,
+    /// How it lies.
+    pub layout: Layout,
+}
+
+impl Registry {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Knows this backend too; `auto` prefers the ones added first.
+    #[must_use]
+    pub fn with(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backends.push(backend);
+        self
+    }
+
+    /// The backend of this kind.
+    pub fn get(&self, kind: &str) -> Option<&Arc<dyn Backend>> {
+        self.backends.iter().find(|backend| backend.info().kind == kind)
+    }
+
+    /// All of them, in order of preference.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
+        self.backends.iter()
+    }
+
+    /// Finds memory of `kind`, or of any kind for `auto`, that meets the requirements.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a kind this registry doesn't know; `Unsupported` with every candidate's reason.
+    pub fn plan(&self, kind: &str, requirements: &Requirements) -> Result<Planned> {
+        let known = || {
+            self.backends
+                .iter()
+                .map(|backend| backend.info().kind.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let candidates: Vec<_> = self
+            .backends
+            .iter()
+            .filter(|backend| kind == "auto" || backend.info().kind == kind)
+            .collect();
+        if candidates.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{kind:?} is no memory kind of this build; use \"auto\" or one of: {}",
+                    known()
+                ),
+            ));
+        }
+        let mut reasons = Vec::new();
+        for backend in candidates {
+            match backend.plan(requirements) {
+                Ok(layout) => {
+                    return Ok(Planned {
+                        backend: backend.clone(),
+                        layout,
+                    });
+                }
+                // The only candidate's own words say it best.
+                Err(error) if kind != "auto" => return Err(error),
+                Err(error) => reasons.push(format!("{}: {error}", backend.info().kind)),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "no memory kind serves usage {}: {}",
+                requirements.usage,
+                reasons.join("; ")
+            ),
+        )
+        .hint("ask for less usage, or see `bips doctor`"))
+    }
+}

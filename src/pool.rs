@@ -1,0 +1,141 @@
+//! The slots of one stream, mapped.
+
+use crate::backend::{Allocation, BackendInfo, Memory, PrivateMapping};
+use crate::handle::Access;
+use crate::session::{MemoryEntry, SlotEntry, Welcome};
+use crate::shm::SlotMemory;
+use crate::{Error, Result};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+/// A fixed set of slots in the memory of one backend.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    slots: Vec<SlotMemory>,
+    pub(crate) info: BackendInfo,
+    pub(crate) slot_bytes: u64,
+    /// The copy-on-write view of each memory object, made on first use.
+    private: Vec<(Arc<dyn Memory>, OnceLock<Box<dyn PrivateMapping>>)>,
+    /// Bit i: slot i has a private view.
+    private_slots: AtomicU64,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        allocations: Vec<Allocation>,
+        info: &BackendInfo,
+        slot_bytes: u64,
+        access: Access,
+    ) -> Result<Self> {
+        let mut private: Vec<(Arc<dyn Memory>, _)> = Vec::new();
+        for allocation in &allocations {
+            if !private
+                .iter()
+                .any(|(memory, _)| Arc::ptr_eq(memory, &allocation.memory))
+            {
+                private.push((allocation.memory.clone(), OnceLock::new()));
+            }
+        }
+        let slots = allocations
+            .into_iter()
+            .map(|slot| SlotMemory::new(slot, access))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            slots,
+            info: info.clone(),
+            slot_bytes,
+            private,
+            private_slots: AtomicU64::new(0),
+        })
+    }
+
+    /// The pool a welcome describes, over memory objects already opened.
+    pub(crate) fn import(
+        memories: &[Arc<dyn Memory>],
+        welcome: &Welcome,
+        info: &BackendInfo,
+        access: Access,
+    ) -> Result<Self> {
+        let allocations = welcome
+            .slots
+            .iter()
+            .map(|slot| {
+                let memory = memories.get(slot.memory as usize).cloned();
+                let memory =
+                    memory.ok_or_else(|| Error::protocol("a slot in a memory object that was not sent"))?;
+                Ok(Allocation {
+                    memory,
+                    offset: slot.offset,
+                    len: welcome.slot_bytes,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Self::new(allocations, info, welcome.slot_bytes, access)
+    }
+
+    /// What a consumer must be sent: the memory objects, and where each slot lies in them.
+    pub(crate) fn export(&self) -> Result<(Vec<MemoryEntry>, Vec<SlotEntry>, Vec<OwnedFd>)> {
+        let mut memories = Vec::new();
+        let mut fds = Vec::new();
+        for (memory, _) in &self.private {
+            let (tag, fd, len) = memory.export()?.into_wire();
+            memories.push(MemoryEntry { tag, len });
+            fds.push(fd);
+        }
+        let slots = (0..self.slots.len())
+            .map(|slot| SlotEntry {
+                memory: self.memory_of(slot) as u32,
+                offset: self.slots[slot].allocation().offset,
+            })
+            .collect();
+        Ok((memories, slots, fds))
+    }
+
+    fn memory_of(&self, slot: usize) -> usize {
+        let memory = &self.slots[slot].allocation().memory;
+        self.private
+            .iter()
+            .position(|(other, _)| Arc::ptr_eq(other, memory))
+            .expect("collected in `new`")
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> &SlotMemory {
+        &self.slots[slot as usize]
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Claims the private view of a slot: its mapping and where the slot begins in it. One at a time.
+    pub(crate) fn claim_private(&self, slot: u32) -> Result<(&dyn PrivateMapping, usize)> {
+        let (memory, mapping) = &self.private[self.memory_of(slot as usize)];
+        if mapping.get().is_none() {
+            // Another thread may be first; then ours is dropped.
+            let _ = mapping.set(memory.map_private()?);
+        }
+        let bit = 1 << slot;
+        if self.private_slots.fetch_or(bit, Relaxed) & bit != 0 {
+            return Err(Error::invalid(
+                "this frame has a private view already; drop that one first, or copy the frame",
+            ));
+        }
+        let mapping = mapping.get().expect("set above");
+        Ok((&**mapping, self.slots[slot as usize].allocation().offset as usize))
+    }
+
+    /// The opposite of [`Pool::claim_private`].
+    pub(crate) fn unclaim_private(&self, slot: u32) {
+        let (_, mapping) = &self.private[self.memory_of(slot as usize)];
+        let allocation = self.slots[slot as usize].allocation();
+        if let Some(mapping) = mapping.get() {
+            if let Err(error) = mapping.forget(allocation.offset as usize, allocation.len as usize) {
+                // The slot would show stale bytes: better to have no private view of it any more.
+                tracing::error!(%error, slot, "a private view can't be taken back; the slot gets none again");
+                return;
+            }
+        }
+        self.private_slots.fetch_and(!(1 << slot), Relaxed);
+    }
+}

@@ -1,0 +1,166 @@
+//! A slot being written.
+
+use super::inner::Inner;
+use crate::fence::Fence;
+use crate::shm::WritableSlot;
+use crate::{Content, Description, Error, Result};
+use std::fmt;
+use std::sync::Arc;
+
+/// A slot to write the next frame into. Dropping it without publishing gives the slot back unseen.
+///
+/// It borrows nothing: it may move between threads and outlive a borrow of its producer.
+pub struct FrameMut {
+    inner: Arc<Inner>,
+    memory: WritableSlot,
+    slot: u32,
+    /// Whether this lease still holds the slot.
+    holds: bool,
+}
+
+impl FrameMut {
+    /// For a slot that `look` has just given out.
+    pub(super) fn new(inner: Arc<Inner>, slot: u32) -> Self {
+        let memory = WritableSlot::acquired(inner.pool.slot(slot).clone());
+        Self {
+            inner,
+            memory,
+            slot,
+            holds: true,
+        }
+    }
+
+    /// Index of the slot in its pool.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Bytes of the slot.
+    pub fn len(&self) -> usize {
+        self.memory.memory().len()
+    }
+
+    /// Never: a slot has at least a page.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the frame will hold unless its description says otherwise.
+    pub fn content(&self) -> &Content {
+        &self.inner.content
+    }
+
+    /// First byte of the slot, writable for [`FrameMut::len`] bytes until published.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.memory.memory().start().as_ptr()
+    }
+
+    /// The whole slot in place. It may hold an older frame: write all that you publish.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.bytes_mut()
+    }
+
+    /// A further hold on the slot: while it lives, the slot is not taken again, published or not.
+    pub fn hold(&self) -> SlotHold {
+        if !self.inner.is_forked() {
+            self.inner.hold(self.slot);
+        }
+        SlotHold {
+            inner: self.inner.clone(),
+            slot: self.slot,
+        }
+    }
+
+    /// Hands the frame to every consumer, once `ready`. Returns its sequence number, from 0. Never waits for a
+    /// consumer.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a shape that doesn't fit or too much metadata; `Closed`; `Forked`; what the fence
+    /// reports. The slot is given back and nothing is published.
+    pub fn publish(mut self, description: Description<'_>, ready: Fence) -> Result<u64> {
+        if self.inner.is_forked() {
+            return Err(Error::forked());
+        }
+        // Memory whose fences can't cross processes: the host waits (see `Fence`).
+        ready.wait()?;
+        self.holds = false;
+        self.inner.publish(self.slot, &description)
+    }
+
+    /// Gives the slot back unseen.
+    pub fn cancel(self) {
+        drop(self);
+    }
+}
+
+impl Drop for FrameMut {
+    fn drop(&mut self) {
+        if self.holds && !self.inner.is_forked() {
+            self.inner.unhold(self.slot);
+        }
+    }
+}
+
+impl fmt::Debug for FrameMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "FrameMut {{ stream: {}, slot: {} }}",
+            self.inner.name, self.slot
+        )
+    }
+}
+
+/// Keeps a slot from being taken for the next frame, for views that may outlive [`FrameMut::publish`].
+pub struct SlotHold {
+    inner: Arc<Inner>,
+    slot: u32,
+}
+
+impl SlotHold {
+    /// First byte of the slot. Writing through it after the frame was published breaks what consumers were
+    /// promised.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.inner.pool.slot(self.slot).start().as_ptr()
+    }
+
+    /// Bytes of the slot.
+    pub fn len(&self) -> usize {
+        self.inner.pool.slot(self.slot).len()
+    }
+
+    /// Never: a slot has at least a page.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Clone for SlotHold {
+    fn clone(&self) -> Self {
+        if !self.inner.is_forked() {
+            self.inner.hold(self.slot);
+        }
+        Self {
+            inner: self.inner.clone(),
+            slot: self.slot,
+        }
+    }
+}
+
+impl Drop for SlotHold {
+    fn drop(&mut self) {
+        if !self.inner.is_forked() {
+            self.inner.unhold(self.slot);
+        }
+    }
+}
+
+impl fmt::Debug for SlotHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SlotHold {{ stream: {}, slot: {} }}",
+            self.inner.name, self.slot
+        )
+    }
+}

@@ -1,0 +1,420 @@
+//! What the producer's handle, its leases and the monitor thread share.
+
+use crate::describe::{DESCRIPTION_WORDS, Described};
+use crate::error::AcquireError;
+use crate::pool::Pool;
+use crate::session::{BOARD_BYTES, ConsumerInfo, Host, PollPort, SEAT_BYTES, StreamInfo, Welcome};
+use crate::shm::{Bell, Board, Seat, Shared};
+use crate::signaler::{Acquired, Hot, Policy, Publisher, SeatId};
+use crate::stream::{AccessRule, StreamName};
+use crate::sys::fork::{self, ProcessFd};
+use crate::sys::{PAGE, Segment, Sharing, current_cpu, monotonic_ns, random_id};
+use crate::wait::Deadline;
+use crate::{Content, Description, Error, ErrorKind, ProducerStats, Result};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a stream is made of.
+pub(super) struct Parts {
+    pub(super) name: StreamName,
+    pub(super) content: Content,
+    pub(super) pool: Pool,
+    pub(super) rule: AccessRule,
+    pub(super) writable: bool,
+    pub(super) reliable: bool,
+    pub(super) max_held: u32,
+    pub(super) history: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(super) name: StreamName,
+    pub(super) content: Content,
+    pub(super) pool: Pool,
+    pub(super) writable: bool,
+    pub(super) max_held: u32,
+    pub(super) generation: u32,
+    rule: AccessRule,
+    reliable: bool,
+    history: u32,
+    stream_id: [u64; 2],
+    board: Shared<Board>,
+    bell: Shared<Bell>,
+    state: Mutex<State>,
+    joined: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    publisher: Publisher<PollPort>,
+    /// The description last written for each slot; `None` is the stream's own, without metadata.
+    special: Vec<Option<Box<[u64; DESCRIPTION_WORDS]>>>,
+    /// Slots whose description was written at all.
+    described: u64,
+}
+
+impl Inner {
+    pub(super) fn new(parts: Parts) -> Result<Self> {
+        let slots = parts.pool.len();
+        let segment = |name, len, sharing| Segment::create(name, len, sharing).map(Arc::new);
+        let board = Shared::<Board>::over(segment("board", BOARD_BYTES, Sharing::ReadOnly)?);
+        let bell = Shared::<Bell>::over(segment("bell", PAGE, Sharing::ReadWrite)?);
+        let stream_id = random_id();
+        board.introduce(slots, stream_id);
+        let publisher = Publisher::new(board.clone(), bell.clone(), slots, parts.max_held, parts.history);
+        let special = (0..slots).map(|_| None).collect();
+        Ok(Self {
+            name: parts.name,
+            content: parts.content,
+            pool: parts.pool,
+            writable: parts.writable,
+            max_held: parts.max_held,
+            generation: fork::generation(),
+            rule: parts.rule,
+            reliable: parts.reliable,
+            history: parts.history,
+            stream_id,
+            board,
+            bell,
+            state: Mutex::new(State {
+                publisher,
+                special,
+                described: 0,
+            }),
+            joined: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state stays whole whatever panics: nothing under the lock calls out.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks for a free slot once, removing seats that say nonsense on the way.
+    #[inline]
+    pub(super) fn look(&self) -> Result<Option<u32>, AcquireError> {
+        if self.is_forked() {
+            return Err(AcquireError::Forked);
+        }
+        loop {
+            let mut state = self.lock();
+            if state.publisher.is_closed() {
+                return Err(AcquireError::Closed);
+            }
+            match state.publisher.acquire() {
+                Acquired::Slot(slot) => return Ok(Some(slot)),
+                Acquired::Full => return Ok(None),
+                Acquired::Violation(seat) => {
+                    let member = state.publisher.leave(seat);
+                    drop(state);
+                    if let Some(member) = member {
+                        tracing::warn!(stream = %self.name, pid = member.port.peer.pid, "consumer broke the protocol");
+                        member.port.hang_up();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Announces that a slot is wanted, until the result is dropped.
+    pub(super) fn hunger(&self) -> Hunger<'_> {
+        let seen = self.lock().publisher.hungry();
+        Hunger { inner: self, seen }
+    }
+
+    /// Publishes a slot this process has acquired. The writing hold ends, also on error.
+    pub(super) fn publish(&self, slot: u32, description: &Description<'_>) -> Result<u64> {
+        let words = self.describe(description);
+        let hot_cpu = current_cpu();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let closed = || {
+            Error::new(
+                ErrorKind::Closed,
+                format!(
+                    "the producer of {} is closed; the frame was not published",
+                    self.name
+                ),
+            )
+        };
+        let words = match words.and_then(|words| {
+            if state.publisher.is_closed() {
+                Err(closed())
+            } else {
+                Ok(words)
+            }
+        }) {
+            Ok(words) => words,
+            Err(error) => {
+                state.publisher.unhold(slot);
+                return Err(error);
+            }
+        };
+        let place = &mut state.special[slot as usize];
+        let known = state.described & (1 << slot) != 0;
+        let new_words = match words {
+            None if known && place.is_none() => None,
+            None => Some(self.plain_words()),
+            Some(words) if known && place.as_deref() == Some(&words) => None,
+            Some(words) => Some(words),
+        };
+        if let Some(new) = &new_words {
+            state.described |= 1 << slot;
+            match (words.is_some(), &mut *place) {
+                (true, Some(place)) => **place = *new,
+                (true, None) => *place = Some(Box::new(*new)),
+                (false, _) => *place = None,
+            }
+        }
+        let published = monotonic_ns();
+        let hot = Hot {
+            published,
+            captured: description.timestamp.unwrap_or(published),
+            cpu: hot_cpu,
+        };
+        Ok(state.publisher.publish(slot, &hot, new_words.as_ref()))
+    }
+
+    /// The words of a description that isn't the stream's own.
+    fn describe(&self, description: &Description<'_>) -> Result<Option<[u64; DESCRIPTION_WORDS]>> {
+        if description.shape.is_none() && description.metadata.is_empty() {
+            return Ok(None);
+        }
+        let content = match &description.shape {
+            Some(shape) => self.content.reshaped(shape, self.pool.slot_bytes)?,
+            None => self.content,
+        };
+        Ok(Some(Described::new(content, description.metadata)?.encode()))
+    }
+
+    fn plain_words(&self) -> [u64; DESCRIPTION_WORDS] {
+        Described::new(self.content, &[])
+            .expect("no metadata is not too much")
+            .encode()
+    }
+
+    pub(super) fn hold(&self, slot: u32) {
+        self.lock().publisher.hold(slot);
+    }
+
+    pub(super) fn unhold(&self, slot: u32) {
+        self.lock().publisher.unhold(slot);
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if !state.publisher.is_closed() {
+            state.publisher.close();
+        }
+        drop(state);
+        self.joined.notify_all();
+    }
+
+    pub(super) fn wait_for_consumers(&self, n: u32, deadline: Deadline) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::forked());
+        }
+        let mut state = self.lock();
+        loop {
+            let there = state.publisher.members().count();
+            if state.publisher.is_closed() {
+                return Err(Error::new(
+                    ErrorKind::Closed,
+                    format!("the producer of {} is closed", self.name),
+                ));
+            }
+            if there >= n as usize {
+                return Ok(());
+            }
+            let Some(left) = deadline.left() else {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!(
+                        "{there} of {n} consumers have joined {}; start the others, or wait longer",
+                        self.name
+                    ),
+                ));
+            };
+            // An hour at a time is as good as for ever.
+            let left = left.unwrap_or(Duration::from_secs(3600));
+            state = self
+                .joined
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    pub(super) fn stats(&self) -> ProducerStats {
+        let state = self.lock();
+        ProducerStats {
+            published: state.publisher.published(),
+            evicted: state.publisher.evicted(),
+            pool_bytes: self.pool.slot_bytes * u64::from(self.pool.len()),
+            consumers: consumers(&state),
+        }
+    }
+
+    /// Why there is no free slot, and what to do.
+    pub(super) fn explain_full(&self) -> String {
+        let state = self.lock();
+        let mut holders = Vec::new();
+        let own = state.publisher.own_holds().count_ones();
+        if own > 0 {
+            holders.push(format!("this producer itself holds {own}"));
+        }
+        for consumer in consumers(&state) {
+            if consumer.held > 0 || consumer.unread > 0 {
+                let who = match consumer.pid {
+                    0 => String::from("a consumer in another container"),
+                    pid => format!("consumer pid {pid}"),
+                };
+                holders.push(format!(
+                    "{who} holds {} and has {} unread ({})",
+                    consumer.held, consumer.unread, consumer.policy
+                ));
+            }
+        }
+        if self.history > 0 {
+            holders.push(format!("{} are kept as history", self.history));
+        }
+        format!(
+            "all {} slots of {} are taken: {}; release frames sooner, raise `slots`, or let consumers use keep-last",
+            self.pool.len(),
+            self.name,
+            if holders.is_empty() {
+                String::from("freed just now")
+            } else {
+                holders.join(", ")
+            }
+        )
+    }
+}
+
+fn consumers(state: &State) -> Vec<ConsumerInfo> {
+    state
+        .publisher
+        .members()
+        .map(|member| ConsumerInfo {
+            pid: member.port.peer.pid,
+            uid: member.port.peer.uid,
+            policy: member.policy,
+            held: member.held,
+            unread: member.unread,
+            received: member.received,
+            missed: member.missed,
+        })
+        .collect()
+}
+
+/// The producer is about to sleep for a slot; whoever frees one rings the bell.
+pub(super) struct Hunger<'a> {
+    inner: &'a Inner,
+    seen: u32,
+}
+
+impl Hunger<'_> {
+    pub(super) fn wait(&self, timeout: Duration) {
+        self.inner.bell.wait(self.seen, timeout);
+    }
+}
+
+impl Drop for Hunger<'_> {
+    fn drop(&mut self) {
+        self.inner.lock().publisher.fed();
+    }
+}
+
+impl Host for Inner {
+    fn admit(&self, policy: Policy, port: PollPort) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
+        if policy == Policy::Reliable && !self.reliable {
+            return Err(Error::new(
+                ErrorKind::AccessDenied,
+                "this producer admits no reliable consumers, so that none can hold it back; use \"latest\" or \
+                 \"keep-last:N\"",
+            ));
+        }
+        let (memories, slots, pool_fds) = self.pool.export()?;
+        let mut segment = Segment::create("seat", SEAT_BYTES, Sharing::ReadWrite)?;
+        let seat_fd = segment
+            .take_fd()
+            .ok_or_else(|| Error::protocol("a seat without a descriptor"))?;
+        let mut fds = vec![
+            duplicate(self.board.segment())?,
+            seat_fd,
+            duplicate(self.bell.segment())?,
+        ];
+        fds.extend(pool_fds);
+        let seat = Shared::<Seat>::over(Arc::new(segment));
+
+        let mut state = self.lock();
+        if state.publisher.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
+        }
+        let seat = state.publisher.join(seat, policy, port).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "all 64 seats of this stream are taken; end a consumer, or relay the stream by one of them",
+            )
+        })?;
+        drop(state);
+        self.joined.notify_all();
+        let welcome = Welcome {
+            stream_id: self.stream_id,
+            pid: std::process::id(),
+            max_held: self.max_held,
+            writable: self.writable,
+            slot_bytes: self.pool.slot_bytes,
+            kind: self.pool.info.kind.clone(),
+            device: self.pool.info.device,
+            content: self.content,
+            memories,
+            slots,
+        };
+        Ok((seat, welcome, fds))
+    }
+
+    fn leave(&self, seat: SeatId) {
+        let member = self.lock().publisher.leave(seat);
+        drop(member); // closes and unmaps outside the lock
+    }
+
+    fn set_poll(&self, seat: SeatId, socket: ProcessFd) {
+        if let Some(member) = self.lock().publisher.member_mut(seat) {
+            member.port.set_poll(socket);
+        }
+    }
+
+    fn info(&self) -> StreamInfo {
+        let stats = self.stats();
+        StreamInfo {
+            name: self.name.to_string(),
+            pid: std::process::id(),
+            memory: self.pool.info.kind.clone(),
+            slots: self.pool.len(),
+            slot_bytes: self.pool.slot_bytes,
+            content: self.content,
+            published: stats.published,
+            evicted: stats.evicted,
+            writable: self.writable,
+            reliable: self.reliable,
+            access: self.rule.to_string(),
+            max_held: self.max_held,
+            history: self.history,
+            consumers: stats.consumers,
+        }
+    }
+
+    fn rule(&self) -> AccessRule {
+        self.rule.clone()
+    }
+}
+
+fn duplicate(segment: &Segment) -> Result<OwnedFd> {
+    let fd = segment
+        .fd()
+        .ok_or_else(|| Error::protocol("a segment without a descriptor"))?;
+    fd.try_clone_to_owned()
+        .map_err(|error| Error::system("duplicating a descriptor", error))
+}

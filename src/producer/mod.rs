@@ -1,0 +1,181 @@
+//! A producer: owns a pool and publishes frames.
+
+mod builder;
+mod frame_mut;
+mod inner;
+
+pub use builder::ProducerBuilder;
+pub use frame_mut::{FrameMut, SlotHold};
+
+use crate::backend::BackendInfo;
+use crate::error::AcquireError;
+use crate::session::{ConsumerInfo, Server};
+use crate::shm::Bell;
+use crate::sys::fork;
+use crate::{Content, Error, Result, Wait};
+use inner::Inner;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Owns the pool of one stream and publishes frames from it. All methods take `&self`; threads may share it.
+///
+/// Dropping it ends the stream: consumers keep what they hold and drain what was published.
+#[derive(Debug)]
+pub struct Producer {
+    inner: Arc<Inner>,
+    server: Mutex<Server>,
+    spin: Duration,
+}
+
+/// What a producer has done and who consumes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerStats {
+    /// Frames published.
+    pub published: u64,
+    /// Frames taken from keep-last consumers before they read them, summed over consumers.
+    pub evicted: u64,
+    /// Bytes of the pool.
+    pub pool_bytes: u64,
+    /// Who consumes it now.
+    pub consumers: Vec<ConsumerInfo>,
+}
+
+impl Producer {
+    /// Begins to describe a producer of the stream `name`: 1 to 100 of `[A-Za-z0-9._-]`, `/` for nesting.
+    pub fn builder(name: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder::new(name.into())
+    }
+
+    /// Takes a free slot for writing, waiting for one as long as `wait` says.
+    ///
+    /// Never waits for keep-last consumers: their oldest unread frames are given up. Without a wait it makes no
+    /// system call.
+    ///
+    /// # Errors
+    /// See [`AcquireError`]; [`Producer::explain`] says who holds what.
+    #[inline]
+    pub fn acquire(&self, wait: Wait) -> Result<FrameMut, AcquireError> {
+        match self.inner.look()? {
+            Some(slot) => Ok(FrameMut::new(self.inner.clone(), slot)),
+            None => self.acquire_slowly(wait),
+        }
+    }
+
+    #[cold]
+    fn acquire_slowly(&self, wait: Wait) -> Result<FrameMut, AcquireError> {
+        let deadline = wait.deadline();
+        let frame = |slot| FrameMut::new(self.inner.clone(), slot);
+        if let Some(limit) = deadline.left_at_most(self.spin) {
+            let begin = Instant::now();
+            while begin.elapsed() < limit {
+                if let Some(slot) = self.inner.look()? {
+                    return Ok(frame(slot));
+                }
+                std::hint::spin_loop();
+            }
+        }
+        while let Some(left) = deadline.left_at_most(Bell::RECHECK) {
+            let hunger = self.inner.hunger();
+            if let Some(slot) = self.inner.look()? {
+                return Ok(frame(slot));
+            }
+            hunger.wait(left);
+        }
+        Err(AcquireError::Timeout)
+    }
+
+    /// Puts an acquire's error into words: who holds which slots, and what to do.
+    pub fn explain(&self, error: AcquireError) -> Error {
+        if self.inner.is_forked() {
+            return Error::forked();
+        }
+        match error {
+            AcquireError::Timeout => Error::new(error.kind(), self.inner.explain_full()),
+            AcquireError::Closed => Error::new(
+                error.kind(),
+                format!("the producer of {} is closed; make a new one", self.inner.name),
+            ),
+            AcquireError::Forked => Error::forked(),
+        }
+    }
+
+    /// Waits until at least `n` consumers have joined.
+    ///
+    /// # Errors
+    /// `Timeout`, saying how many there are; `Closed`.
+    pub fn wait_for_consumers(&self, n: u32, wait: Wait) -> Result<()> {
+        self.inner.wait_for_consumers(n, wait.deadline())
+    }
+
+    /// Ends the stream and gives the name back. Doing it again is nothing.
+    pub fn close(&self) {
+        if self.inner.is_forked() {
+            return; // the stream is the parent's
+        }
+        self.inner.close();
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).stop();
+    }
+
+    /// Name of the stream.
+    pub fn name(&self) -> &str {
+        self.inner.name.as_str()
+    }
+
+    /// Slots of the pool.
+    pub fn slots(&self) -> u32 {
+        self.inner.pool.len()
+    }
+
+    /// What a slot holds unless a frame says otherwise.
+    pub fn content(&self) -> &Content {
+        &self.inner.content
+    }
+
+    /// Bytes of a slot.
+    pub fn slot_bytes(&self) -> u64 {
+        self.inner.pool.slot_bytes
+    }
+
+    /// The memory the pool lies in.
+    pub fn backend(&self) -> &BackendInfo {
+        &self.inner.pool.info
+    }
+
+    /// Whether consumers may write.
+    pub fn writable(&self) -> bool {
+        self.inner.writable
+    }
+
+    /// Most frames one consumer may lease at a time.
+    pub fn max_held(&self) -> u32 {
+        self.inner.max_held
+    }
+
+    /// What it has done and who consumes it.
+    ///
+    /// # Errors
+    /// `Forked` in a child of the process that made it.
+    pub fn stats(&self) -> Result<ProducerStats> {
+        if self.inner.is_forked() {
+            return Err(Error::forked());
+        }
+        Ok(self.inner.stats())
+    }
+
+    /// Whether this handle belongs to the parent of this process.
+    pub fn is_forked(&self) -> bool {
+        self.inner.is_forked()
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+}

@@ -1,0 +1,514 @@
+//! The messages of the control socket. `docs/protocol.md` lists them byte by byte.
+
+use super::codec::{Reader, Writer};
+use crate::backend::DeviceId;
+use crate::describe::{Content, DESCRIPTION_WORDS, Described};
+use crate::signaler::Policy;
+use crate::{Error, ErrorKind, MAX_SLOTS, PROTOCOL, Result};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"bips");
+const MAX_TEXT: usize = 1024;
+const MAX_NAME: usize = 100;
+const MAX_KIND: usize = 32;
+const MAX_CONSUMERS: usize = 64;
+
+/// From a client, first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Seat me.
+    Join(Policy),
+    /// Tell me about the stream.
+    Query,
+    /// Signal me on the descriptor that comes with this; only after Join.
+    Poll,
+}
+
+/// To a client, first message.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Reply {
+    Welcome(Welcome),
+    Info(StreamInfo),
+    Refused(ErrorKind, String),
+}
+
+/// Everything a consumer needs; board, seat, bell and the memory objects come as descriptors, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Welcome {
+    pub(crate) stream_id: [u64; 2],
+    pub(crate) pid: u32,
+    pub(crate) max_held: u32,
+    pub(crate) writable: bool,
+    pub(crate) slot_bytes: u64,
+    pub(crate) kind: String,
+    pub(crate) device: DeviceId,
+    pub(crate) content: Content,
+    /// The memory objects, in the order of their descriptors.
+    pub(crate) memories: Vec<MemoryEntry>,
+    /// Where each slot lies.
+    pub(crate) slots: Vec<SlotEntry>,
+}
+
+/// A memory object: what its descriptor is, and its length in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryEntry {
+    pub(crate) tag: u32,
+    pub(crate) len: u64,
+}
+
+/// Where a slot lies: in which memory object, and from which byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotEntry {
+    pub(crate) memory: u32,
+    pub(crate) offset: u64,
+}
+
+/// The public facts of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamInfo {
+    /// Its name.
+    pub name: String,
+    /// Process id of the producer, as seen from its own pid namespace.
+    pub pid: u32,
+    /// Memory kind of the pool.
+    pub memory: String,
+    /// Slots of the pool.
+    pub slots: u32,
+    /// Bytes of a slot.
+    pub slot_bytes: u64,
+    /// What a slot holds.
+    pub content: Content,
+    /// Frames published so far.
+    pub published: u64,
+    /// Frames taken from keep-last consumers before they read them.
+    pub evicted: u64,
+    /// Whether consumers may write.
+    pub writable: bool,
+    /// Whether reliable consumers are admitted.
+    pub reliable: bool,
+    /// The access rule.
+    pub access: String,
+    /// Most frames one consumer may lease.
+    pub max_held: u32,
+    /// Frames a late joiner still gets.
+    pub history: u32,
+    /// Who consumes it now.
+    pub consumers: Vec<ConsumerInfo>,
+}
+
+/// One consumer, as its producer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerInfo {
+    /// Process id; 0 where the kernel does not show it to the producer (other pid namespace).
+    pub pid: u32,
+    /// User id as the producer sees it.
+    pub uid: u32,
+    /// How it reads.
+    pub policy: Policy,
+    /// Frames it leases.
+    pub held: u32,
+    /// Frames published for it that it has not taken.
+    pub unread: u32,
+    /// Frames it has taken, as it says itself.
+    pub received: u64,
+    /// Frames it never saw because newer ones took their place.
+    pub missed: u64,
+}
+
+mod tag {
+    pub(super) const JOIN: u16 = 1;
+    pub(super) const QUERY: u16 = 2;
+    pub(super) const POLL: u16 = 3;
+    pub(super) const WELCOME: u16 = 16;
+    pub(super) const INFO: u16 = 17;
+    pub(super) const REFUSED: u16 = 18;
+}
+
+fn begin(tag: u16) -> Writer {
+    let mut writer = Writer::default();
+    writer.u32(MAGIC).u16(PROTOCOL.0).u16(PROTOCOL.1).u16(tag).u16(0);
+    writer
+}
+
+/// Checks the head and gives the tag.
+fn open(reader: &mut Reader<'_>) -> Result<u16> {
+    if reader.u32()? != MAGIC {
+        return Err(Error::protocol("the peer does not speak bips"));
+    }
+    let (major, minor) = (reader.u16()?, reader.u16()?);
+    if major != PROTOCOL.0 {
+        return Err(Error::protocol(format!(
+            "this side speaks protocol {}.{}, the peer {major}.{minor}; update the older of the two to the same major \
+             version",
+            PROTOCOL.0, PROTOCOL.1
+        )));
+    }
+    let tag = reader.u16()?;
+    reader.u16()?;
+    Ok(tag)
+}
+
+fn write_policy(writer: &mut Writer, policy: Policy) {
+    let (kind, depth) = match policy {
+        Policy::Reliable => (0, 0),
+        Policy::KeepLast(depth) => (1, depth),
+    };
+    writer.u32(kind).u32(depth);
+}
+
+fn read_policy(reader: &mut Reader<'_>) -> Result<Policy> {
+    match (reader.u32()?, reader.u32()?) {
+        (0, _) => Ok(Policy::Reliable),
+        (1, depth) => Policy::KeepLast(depth).checked(),
+        (kind, _) => Err(Error::protocol(format!(
+            "the peer asks for policy {kind}, which this version does not know"
+        ))),
+    }
+}
+
+fn write_content(writer: &mut Writer, content: &Content) {
+    let described = Described::new(*content, &[]).expect("no metadata is not too much");
+    writer.words(&described.encode());
+}
+
+fn read_content(reader: &mut Reader<'_>, slot_bytes: u64) -> Result<Content> {
+    Ok(Described::decode(&reader.words::<DESCRIPTION_WORDS>()?, slot_bytes)?.content)
+}
+
+impl Request {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut writer = begin(match self {
+            Self::Join(_) => tag::JOIN,
+            Self::Query => tag::QUERY,
+            Self::Poll => tag::POLL,
+        });
+        if let Self::Join(policy) = self {
+            write_policy(&mut writer, policy);
+        }
+        writer.finish()
+    }
+
+    pub(crate) fn decode(message: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(message);
+        match open(&mut reader)? {
+            tag::JOIN => read_policy(&mut reader).map(Self::Join),
+            tag::QUERY => Ok(Self::Query),
+            tag::POLL => Ok(Self::Poll),
+            tag => Err(Error::protocol(format!(
+                "the peer sent request {tag}, which this version does not know"
+            ))),
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Welcome(welcome) => welcome.encode(),
+            Self::Info(info) => info.encode(),
+            Self::Refused(kind, text) => {
+                let mut writer = begin(tag::REFUSED);
+                writer.u32(*kind as u32).text(text, MAX_TEXT);
+                writer.finish()
+            }
+        }
+    }
+
+    pub(crate) fn decode(message: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(message);
+        match open(&mut reader)? {
+            tag::WELCOME => Welcome::decode(&mut reader).map(Self::Welcome),
+            tag::INFO => StreamInfo::decode(&mut reader).map(Self::Info),
+            tag::REFUSED => {
+                let kind = ErrorKind::from_code(reader.u32()?);
+                Ok(Self::Refused(kind, reader.text(MAX_TEXT)?))
+            }
+            tag => Err(Error::protocol(format!(
+                "the peer sent reply {tag}, which this version does not know"
+            ))),
+        }
+    }
+}
+
+impl Welcome {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = begin(tag::WELCOME);
+        writer
+            .words(&self.stream_id)
+            .u32(self.pid)
+            .u32(self.max_held)
+            .u32(self.writable.into());
+        writer.u32(self.slots.len() as u32).u64(self.slot_bytes);
+        writer.text(&self.kind, MAX_KIND).raw(&self.device.0);
+        write_content(&mut writer, &self.content);
+        writer.u32(self.memories.len() as u32);
+        for memory in &self.memories {
+            writer.u32(memory.tag).u64(memory.len);
+        }
+        for slot in &self.slots {
+            writer.u32(slot.memory).u64(slot.offset);
+        }
+        writer.finish()
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let nonsense =
+            |what: &str| Error::protocol(format!("the producer offers {what}; update or replace it"));
+        let stream_id = reader.words()?;
+        let (pid, max_held, flags) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        let slot_count = reader.u32()?;
+        if !(1..=MAX_SLOTS).contains(&slot_count) || !(1..=slot_count).contains(&max_held) {
+            return Err(nonsense(&format!(
+                "{slot_count} slots, {max_held} of them at a time"
+            )));
+        }
+        let slot_bytes = reader.u64()?;
+        let kind = reader.text(MAX_KIND)?;
+        let device = DeviceId(reader.take(16)?.try_into().expect("sixteen bytes were taken"));
+        let content = read_content(reader, slot_bytes)?;
+        let memory_count = reader.u32()?;
+        if !(1..=slot_count).contains(&memory_count) {
+            return Err(nonsense(&format!(
+                "{memory_count} memory objects for {slot_count} slots"
+            )));
+        }
+        let mut memories = Vec::with_capacity(memory_count as usize);
+        for _ in 0..memory_count {
+            memories.push(MemoryEntry {
+                tag: reader.u32()?,
+                len: reader.u64()?,
+            });
+        }
+        let mut slots = Vec::with_capacity(slot_count as usize);
+        for _ in 0..slot_count {
+            let slot = SlotEntry {
+                memory: reader.u32()?,
+                offset: reader.u64()?,
+            };
+            let len = memories.get(slot.memory as usize).map(|memory| memory.len);
+            let end = slot.offset.checked_add(slot_bytes);
+            if len.zip(end).is_none_or(|(len, end)| end > len) {
+                return Err(nonsense("slots outside its memory"));
+            }
+            slots.push(slot);
+        }
+        let writable = flags & 1 != 0;
+        Ok(Self {
+            stream_id,
+            pid,
+            max_held,
+            writable,
+            slot_bytes,
+            kind,
+            device,
+            content,
+            memories,
+            slots,
+        })
+    }
+}
+
+impl StreamInfo {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = begin(tag::INFO);
+        writer
+            .text(&self.name, MAX_NAME)
+            .u32(self.pid)
+            .text(&self.memory, MAX_KIND);
+        writer.u32(self.slots).u64(self.slot_bytes);
+        write_content(&mut writer, &self.content);
+        writer.u64(self.published).u64(self.evicted);
+        writer.u32(u32::from(self.writable) | u32::from(self.reliable) << 1);
+        writer
+            .text(&self.access, MAX_NAME)
+            .u32(self.max_held)
+            .u32(self.history);
+        writer.u32(self.consumers.len() as u32);
+        for consumer in &self.consumers {
+            writer.u32(consumer.pid).u32(consumer.uid);
+            write_policy(&mut writer, consumer.policy);
+            writer
+                .u32(consumer.held)
+                .u32(consumer.unread)
+                .u64(consumer.received)
+                .u64(consumer.missed);
+        }
+        writer.finish()
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let (name, pid, memory) = (reader.text(MAX_NAME)?, reader.u32()?, reader.text(MAX_KIND)?);
+        let (slots, slot_bytes) = (reader.u32()?, reader.u64()?);
+        let content = read_content(reader, slot_bytes)?;
+        let (published, evicted, flags) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        let access = reader.text(MAX_NAME)?;
+        let (max_held, history, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        if count as usize > MAX_CONSUMERS {
+            return Err(Error::protocol(format!("the producer claims {count} consumers")));
+        }
+        let mut consumers = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            consumers.push(ConsumerInfo {
+                pid: reader.u32()?,
+                uid: reader.u32()?,
+                policy: read_policy(reader)?,
+                held: reader.u32()?,
+                unread: reader.u32()?,
+                received: reader.u64()?,
+                missed: reader.u64()?,
+            });
+        }
+        let (writable, reliable) = (flags & 1 != 0, flags & 2 != 0);
+        Ok(Self {
+            name,
+            pid,
+            memory,
+            slots,
+            slot_bytes,
+            content,
+            published,
+            evicted,
+            writable,
+            reliable,
+            access,
+            max_held,
+            history,
+            consumers,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe::DType;
+    use proptest::prelude::*;
+
+    fn welcome() -> Welcome {
+        Welcome {
+            stream_id: [1, 2],
+            pid: 3,
+            max_held: 2,
+            writable: false,
+            slot_bytes: 4096,
+            kind: "memfd".into(),
+            device: DeviceId::default(),
+            content: Content::tensor(DType::U8, &[10, 10]).unwrap(),
+            memories: vec![MemoryEntry { tag: 1, len: 16384 }],
+            slots: (0..4)
+                .map(|i| SlotEntry {
+                    memory: 0,
+                    offset: i * 4096,
+                })
+                .collect(),
+        }
+    }
+
+    fn info() -> StreamInfo {
+        let consumer = |policy| ConsumerInfo {
+            pid: 1,
+            uid: 2,
+            policy,
+            held: 3,
+            unread: 4,
+            received: 5,
+            missed: 6,
+        };
+        StreamInfo {
+            name: "a/b".into(),
+            pid: 7,
+            memory: "memfd".into(),
+            slots: 4,
+            slot_bytes: 4096,
+            content: Content::bytes(100).unwrap(),
+            published: 9,
+            evicted: 1,
+            writable: true,
+            reliable: false,
+            access: "group:video".into(),
+            max_held: 2,
+            history: 1,
+            consumers: [Policy::Reliable, Policy::KeepLast(3)]
+                .repeat(32)
+                .into_iter()
+                .map(consumer)
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn come_back_as_they_went() {
+        for request in [
+            Request::Join(Policy::Reliable),
+            Request::Join(Policy::KeepLast(7)),
+            Request::Query,
+        ] {
+            assert_eq!(Request::decode(&request.encode()).unwrap(), request);
+        }
+        for reply in [
+            Reply::Welcome(welcome()),
+            Reply::Info(info()),
+            Reply::Refused(ErrorKind::NameTaken, "no".into()),
+        ] {
+            let message = reply.encode();
+            assert!(message.len() <= crate::sys::socket::MAX_MESSAGE);
+            assert_eq!(Reply::decode(&message).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn another_major_version_says_both() {
+        let mut message = Request::Query.encode();
+        message[4] = 9;
+        let error = Request::decode(&message).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(
+            error.to_string().contains("1.0") && error.to_string().contains("9.0"),
+            "{error}"
+        );
+        let mut newer = Request::Query.encode();
+        newer[6] = 5;
+        assert!(
+            Request::decode(&newer).is_ok(),
+            "a newer minor version is understood"
+        );
+    }
+
+    #[test]
+    fn slots_outside_their_memory_are_refused() {
+        let mut bad = welcome();
+        bad.slots[3].offset = 12289;
+        assert!(Reply::decode(&Reply::Welcome(bad).encode()).is_err());
+        let mut bad = welcome();
+        bad.slots[0].offset = u64::MAX;
+        assert!(Reply::decode(&Reply::Welcome(bad).encode()).is_err());
+        let mut bad = welcome();
+        bad.slots[0].memory = 1;
+        assert!(Reply::decode(&Reply::Welcome(bad).encode()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..900)) {
+            let _ = Request::decode(&bytes);
+            let _ = Reply::decode(&bytes);
+        }
+
+        #[test]
+        fn no_damage_panics(which in 0u8..3, at in 0usize..900, value: u8, cut in 0usize..4000) {
+            let mut bytes = match which {
+                0 => Reply::Welcome(welcome()).encode(),
+                1 => Reply::Info(info()).encode(),
+                _ => Request::Join(Policy::KeepLast(2)).encode(),
+            };
+            let at = at % bytes.len();
+            bytes[at] = value;
+            bytes.truncate(cut.max(1));
+            let _ = Request::decode(&bytes);
+            if let Ok(Reply::Welcome(welcome)) = Reply::decode(&bytes) {
+                for slot in &welcome.slots {
+                    prop_assert!(slot.offset + welcome.slot_bytes <= welcome.memories[slot.memory as usize].len);
+                }
+            }
+        }
+    }
+}

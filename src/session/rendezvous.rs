@@ -1,0 +1,331 @@
+//! Names in the runtime directory: taking one, giving it back, waiting for one.
+
+use crate::stream::{AccessRule, StreamName, runtime_dir};
+use crate::sys::fork::ProcessFd;
+use crate::sys::socket;
+use crate::wait::Deadline;
+use crate::{Error, ErrorKind, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FlockArg, OFlag, open, openat, renameat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, fstatat};
+use nix::unistd::{AccessFlags, Group, UnlinkatFlags, access, fchownat, ftruncate, unlinkat, write};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// The directory part of a stream's name, open.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    /// The runtime directory.
+    root: PathBuf,
+    /// The part of the name below it; "" at the top.
+    nested: String,
+    leaf: String,
+}
+
+fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
+    open(path, DIRECTORY, Mode::empty())
+}
+
+impl Directory {
+    /// For a consumer: `None` while a nested part of the name does not exist.
+    fn find(root: &Path, name: &StreamName) -> Result<Option<Self>> {
+        let (nested, leaf) = name.split();
+        let path = root.join(nested);
+        match open_directory(&path) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                root: root.into(),
+                nested: nested.into(),
+                leaf: leaf.into(),
+            })),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => {
+                Err(Error::system("opening the runtime directory", errno).with("directory", path.display()))
+            }
+        }
+    }
+
+    /// For a producer: makes nested parts of the name.
+    fn make(root: &Path, name: &StreamName) -> Result<Self> {
+        let (nested, _) = name.split();
+        let path = root.join(nested);
+        access(root, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
+            Error::system("the runtime directory can't be written", errno)
+                .hint("a producer needs write permission there; change it, or name another directory in BIPS_DIR")
+                .with("directory", root.display())
+        })?;
+        for attempt in 0.. {
+            fs::create_dir_all(&path).map_err(|error| {
+                Error::system("making the directory of the stream", error).with("directory", path.display())
+            })?;
+            match Self::find(root, name)? {
+                Some(directory) => return Ok(directory),
+                None if attempt < 10 => {} // another stream in it ended just now and took it away
+                None => break,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::System,
+            format!("{} vanishes as soon as it is made", path.display()),
+        ))
+    }
+
+    fn socket(&self) -> String {
+        format!("{}.sock", self.leaf)
+    }
+
+    fn lock(&self) -> String {
+        format!("{}.lock", self.leaf)
+    }
+
+    /// Short, so that its address fits; one per name, so that what a crash left is found again.
+    fn temporary(&self) -> String {
+        let hash = self.leaf.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!(".{hash:016x}")
+    }
+
+    fn remove(&self, leaf: &str) {
+        let _ = unlinkat(&self.fd, leaf, UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// A name this process holds: the lock, and the directory it lies in.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    directory: Directory,
+    lock: ProcessFd,
+}
+
+impl Claim {
+    /// Takes a name, from a dead producer too; the lock decides, never a leftover file.
+    pub(crate) fn take(root: Option<&Path>, name: &StreamName) -> Result<Self> {
+        let root = runtime_dir(root)?;
+        loop {
+            let directory = Directory::make(&root, name)?;
+            let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let file = match openat(
+                &directory.fd,
+                directory.lock().as_str(),
+                flags,
+                Mode::from_bits_truncate(0o644),
+            ) {
+                Ok(file) => file,
+                Err(Errno::ENOENT) => continue, // the directory went with another stream
+                Err(errno) => {
+                    return Err(Error::system("opening the stream's lock", errno)
+                        .with("directory", root.join(&directory.nested).display()));
+                }
+            };
+            let inode = fstat(&file)
+                .map_err(|errno| Error::system("fstat", errno))?
+                .st_ino;
+            let file = ProcessFd::new(file)?;
+            // nix's Flock wants to own the file; the at-fork registry does. The call is one line.
+            match flock(file.as_fd(), FlockArg::LockExclusiveNonblock) {
+                Ok(()) => {}
+                Err(Errno::EWOULDBLOCK) => return Err(taken(name, file.as_fd())),
+                Err(errno) => return Err(Error::system("locking the stream's name", errno)),
+            }
+            // Whoever held it before may have removed the file after we opened it.
+            let now = fstatat(
+                &directory.fd,
+                directory.lock().as_str(),
+                nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+            );
+            if now.is_ok_and(|now| now.st_ino == inode) {
+                let _ = ftruncate(&file, 0);
+                let _ = write(&file, format!("{}\n", std::process::id()).as_bytes());
+                directory.remove(&directory.temporary());
+                return Ok(Self {
+                    directory,
+                    lock: file,
+                });
+            }
+        }
+    }
+
+    /// Listens under the name. The socket appears with its permissions set, and in place of a dead one's.
+    pub(crate) fn listen(&self, rule: &AccessRule) -> Result<OwnedFd> {
+        let directory = &self.directory;
+        let temporary = directory.temporary();
+        let listener = socket::listen_in(directory.fd.as_fd(), &temporary)?;
+        let mode = match rule {
+            AccessRule::Owner => 0o600,
+            AccessRule::Group(name) => {
+                let group = Group::from_name(name).ok().flatten().ok_or_else(|| {
+                    directory.remove(&temporary);
+                    Error::invalid(format!(
+                        "there is no group {name:?} here; make it, or use access \"directory\""
+                    ))
+                })?;
+                fchownat(
+                    &directory.fd,
+                    temporary.as_str(),
+                    None,
+                    Some(group.gid),
+                    nix::fcntl::AtFlags::empty(),
+                )
+                .map_err(|errno| {
+                    directory.remove(&temporary);
+                    Error::system("giving the socket to the group", errno)
+                        .hint("the producer must be root or a member of that group")
+                })?;
+                0o660
+            }
+            AccessRule::Directory => 0o666,
+        };
+        let publish = || -> nix::Result<()> {
+            let mode = Mode::from_bits_truncate(mode);
+            fchmodat(
+                &directory.fd,
+                temporary.as_str(),
+                mode,
+                FchmodatFlags::FollowSymlink,
+            )?;
+            renameat(
+                &directory.fd,
+                temporary.as_str(),
+                &directory.fd,
+                directory.socket().as_str(),
+            )
+        };
+        publish().map_err(|errno| Error::system("naming the stream's socket", errno))?;
+        Ok(listener)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.lock.is_ours() {
+            return; // a forked child's copy: the name is still the parent's
+        }
+        let directory = &self.directory;
+        directory.remove(&directory.socket());
+        directory.remove(&directory.lock());
+        // Explicitly: a forked child may share this lock.
+        let _ = flock(self.lock.as_fd(), FlockArg::Unlock);
+        let mut nested = directory.nested.as_str();
+        while !nested.is_empty() && fs::remove_dir(directory.root.join(nested)).is_ok() {
+            nested = nested.rsplit_once('/').map_or("", |(outer, _)| outer);
+        }
+    }
+}
+
+fn flock(fd: BorrowedFd<'_>, operation: FlockArg) -> nix::Result<()> {
+    let operation = match operation {
+        FlockArg::LockExclusiveNonblock => libc::LOCK_EX | libc::LOCK_NB,
+        _ => libc::LOCK_UN,
+    };
+    crate::sys::flock(fd, operation)
+}
+
+fn taken(name: &StreamName, lock: BorrowedFd<'_>) -> Error {
+    let mut text = [0; 16];
+    let read = nix::sys::uio::pread(lock, &mut text, 0).unwrap_or(0);
+    let pid = String::from_utf8_lossy(&text[..read]).trim().to_string();
+    let who = if pid.is_empty() {
+        String::from("another process")
+    } else {
+        format!("pid {pid}")
+    };
+    Error::new(
+        ErrorKind::NameTaken,
+        format!("{name} is already published by {who}; choose another name, or stop that producer first"),
+    )
+}
+
+/// Connects to the producer of `name`, waiting for one as long as `deadline` allows.
+pub(crate) fn connect(root: Option<&Path>, name: &StreamName, deadline: Deadline) -> Result<OwnedFd> {
+    let root = runtime_dir(root)?;
+    if let Some(socket) = try_connect(&root, name)? {
+        return Ok(socket);
+    }
+    let mut waited = None;
+    loop {
+        // Watch first, then look once more: what appears in between is seen either way.
+        let appears = match deadline.left() {
+            None => return Err(not_found(&root, name)),
+            Some(_) => Appearance::watch(&root, name)?,
+        };
+        if let Some(socket) = try_connect(&root, name)? {
+            tracing::debug!(stream = %name, waited = ?waited.map(|at: std::time::Instant| at.elapsed()), "found");
+            return Ok(socket);
+        }
+        waited.get_or_insert_with(std::time::Instant::now);
+        let Some(left) = deadline.left() else {
+            return Err(not_found(&root, name));
+        };
+        appears.wait(left)?;
+    }
+}
+
+/// Connects if somebody listens right now.
+pub(super) fn try_connect(root: &Path, name: &StreamName) -> Result<Option<OwnedFd>> {
+    let Some(directory) = Directory::find(root, name)? else {
+        return Ok(None);
+    };
+    match socket::connect_in(directory.fd.as_fd(), &directory.socket()) {
+        Ok(socket::Connected::Yes(socket)) => Ok(Some(socket)),
+        Ok(socket::Connected::Nobody) => Ok(None),
+        Err(error) => Err(error.with("stream", name)),
+    }
+}
+
+fn not_found(root: &Path, name: &StreamName) -> Error {
+    let living = super::client::names_in(root).unwrap_or_default();
+    let there = match living.as_slice() {
+        [] => String::from("no stream is published there"),
+        names => format!("published there: {}", names.join(", ")),
+    };
+    Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "no producer publishes {name:?} in {}; {there}; start the producer, wait longer, or check that both sides \
+             use the same BIPS_DIR",
+            root.display(),
+            name = name.as_str()
+        ),
+    )
+}
+
+/// A watch on the place where a name will appear. No polling.
+struct Appearance(Inotify);
+
+impl Appearance {
+    fn watch(root: &Path, name: &StreamName) -> Result<Self> {
+        let failed =
+            |errno| Error::system("watching the runtime directory", errno).with("directory", root.display());
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
+        let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
+        // The deepest part of the name that exists.
+        let nested = root.join(name.split().0);
+        for place in nested.ancestors() {
+            match inotify.add_watch(place, events) {
+                Ok(_) => break,
+                Err(Errno::ENOENT | Errno::ENOTDIR) if place != root => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(Self(inotify))
+    }
+
+    /// Until something changes there, `left` is over, or a signal came.
+    fn wait(&self, left: Option<Duration>) -> Result<()> {
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::system("waiting for the stream", errno)),
+        }
+    }
+}

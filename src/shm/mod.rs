@@ -1,0 +1,30 @@
+//! The layout of the memory that peers can write, and the only code that touches it.
+//!
+//! Everything here is an atomic: another process may change any byte at any time, so nothing is ever a plain
+//! reference to data. Values read from here are input, and the signaler checks them.
+
+mod bell;
+mod board;
+mod seat;
+mod shared;
+#[cfg(not(bips_loom))]
+mod slot;
+
+pub(crate) use bell::Bell;
+pub(crate) use board::{Board, Cold, RING, State};
+pub(crate) use seat::Seat;
+pub(crate) use shared::Shared;
+#[cfg(not(bips_loom))]
+pub(crate) use slot::{SlotMemory, WritableSlot};
+
+/// One cache line to itself, so that what two processes write never shares a line.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Line<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Line<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,84 @@
+//! The seat: shared by one consumer and the producer, writable by both.
+
+use super::Line;
+use crate::sync::{AtomicU64, Word};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// See `docs/protocol.md` for every byte.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    progress: Line<Progress>,
+    parked: Line<Word>,
+    counters: Line<Counters>,
+}
+
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Progress {
+    cursor: AtomicU64,
+    held: AtomicU64,
+}
+
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Counters {
+    received: AtomicU64,
+    skipped: AtomicU64,
+}
+
+#[cfg(not(bips_loom))]
+const _: () = {
+    assert!(std::mem::offset_of!(Seat, parked) == 64);
+    assert!(std::mem::offset_of!(Seat, counters) == 128);
+    assert!(size_of::<Seat>() <= 4096);
+};
+
+impl Seat {
+    /// Awake.
+    pub(crate) const AWAKE: u32 = 0;
+    /// Asleep on the futex word.
+    pub(crate) const ASLEEP: u32 = 1;
+    /// Waiting in `poll` for the poll socket.
+    pub(crate) const POLLING: u32 = 2;
+
+    /// The next sequence the consumer takes.
+    #[inline]
+    pub(crate) fn cursor(&self) -> &AtomicU64 {
+        &self.progress.cursor
+    }
+
+    /// Bit i: the consumer leases slot i.
+    #[inline]
+    pub(crate) fn held(&self) -> &AtomicU64 {
+        &self.progress.held
+    }
+
+    /// How the consumer waits, one of [`Seat::AWAKE`], [`Seat::ASLEEP`], [`Seat::POLLING`].
+    #[inline]
+    pub(crate) fn parked(&self) -> &Word {
+        &self.parked
+    }
+
+    /// Counts frames for `info` and `top`. A plain add: only the consumer writes, and it is one thread.
+    #[inline]
+    pub(crate) fn count(&self, received: u64, skipped: u64) {
+        let counters = &self.counters;
+        counters
+            .received
+            .store(counters.received.load(Relaxed).wrapping_add(received), Relaxed);
+        if skipped > 0 {
+            counters
+                .skipped
+                .store(counters.skipped.load(Relaxed).wrapping_add(skipped), Relaxed);
+        }
+    }
+
+    /// Frames received and skipped, as the consumer says.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (
+            self.counters.received.load(Relaxed),
+            self.counters.skipped.load(Relaxed),
+        )
+    }
+}

@@ -1,0 +1,84 @@
+//! A structure that lives in memory shared with other processes.
+
+#[cfg(bips_loom)]
+pub(crate) use std::sync::Arc as Shared;
+
+#[cfg(not(bips_loom))]
+pub(crate) use imp::Shared;
+
+#[cfg(not(bips_loom))]
+mod imp {
+    use crate::shm::{Bell, Board, Seat};
+    use crate::sys::Segment;
+    use std::fmt;
+    use std::ops::Deref;
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    /// Structures that may be laid over shared memory.
+    ///
+    /// # Safety
+    /// `repr(C)`, made of atomics only, valid for every bit pattern.
+    pub(crate) unsafe trait Overlay {}
+    // SAFETY: repr(C), fields are atomics and arrays of them.
+    unsafe impl Overlay for Board {}
+    // SAFETY: as above.
+    unsafe impl Overlay for Seat {}
+    // SAFETY: as above.
+    unsafe impl Overlay for Bell {}
+
+    /// A `T` at the start of a segment, which it keeps mapped.
+    pub(crate) struct Shared<T> {
+        at: NonNull<T>,
+        segment: Arc<Segment>,
+    }
+
+    // SAFETY: T is made of atomics (Overlay), which any thread may use; the segment stays mapped.
+    unsafe impl<T: Overlay> Send for Shared<T> {}
+    // SAFETY: as above.
+    unsafe impl<T: Overlay> Sync for Shared<T> {}
+
+    impl<T: Overlay> Shared<T> {
+        /// Lays `T` over the start of `segment`. A consumer's board is mapped read-only: storing to it is a bug
+        /// that faults, which is the point.
+        pub(crate) fn over(segment: Arc<Segment>) -> Self {
+            assert!(
+                segment.len() >= size_of::<T>(),
+                "segments are sized or checked before they are overlaid"
+            );
+            Self {
+                at: segment.start().cast(),
+                segment,
+            }
+        }
+
+        pub(crate) fn segment(&self) -> &Segment {
+            &self.segment
+        }
+    }
+
+    impl<T> Deref for Shared<T> {
+        type Target = T;
+        #[inline]
+        fn deref(&self) -> &T {
+            // SAFETY: `at` is the page-aligned start of a mapping of at least size_of::<T>() bytes (checked in
+            // `over`) that `segment` keeps; T is valid for every bit pattern and only has atomics (Overlay).
+            unsafe { self.at.as_ref() }
+        }
+    }
+
+    impl<T> Clone for Shared<T> {
+        fn clone(&self) -> Self {
+            Self {
+                at: self.at,
+                segment: self.segment.clone(),
+            }
+        }
+    }
+
+    impl<T> fmt::Debug for Shared<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Shared({:p})", self.at)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The memory of a slot, as the CPU sees it.
+
+use crate::backend::Allocation;
+use crate::frame::Frame;
+use crate::handle::Access;
+use crate::{Error, Result};
+use std::ptr::{self, NonNull};
+use std::slice;
+
+/// A mapped slot. Cheap to clone; keeps its memory alive.
+#[derive(Debug, Clone)]
+pub(crate) struct SlotMemory {
+    start: NonNull<u8>,
+    allocation: Allocation,
+}
+
+// SAFETY: a range of shared memory; all access goes through the methods below, which say what they rely on.
+unsafe impl Send for SlotMemory {}
+// SAFETY: as above.
+unsafe impl Sync for SlotMemory {}
+
+impl SlotMemory {
+    pub(crate) fn new(allocation: Allocation, access: Access) -> Result<Self> {
+        let mapped = allocation.memory.map(access)?;
+        let offset = usize::try_from(allocation.offset).ok();
+        let end = allocation.offset.checked_add(allocation.len);
+        match (offset, end) {
+            (Some(offset), Some(end)) if end <= mapped.len as u64 => {
+                let start = mapped.start.map_addr(|addr| addr.saturating_add(offset));
+                Ok(Self { start, allocation })
+            }
+            _ => Err(Error::protocol("a slot lies outside its memory")),
+        }
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.allocation.len as usize
+    }
+
+    pub(crate) fn allocation(&self) -> &Allocation {
+        &self.allocation
+    }
+
+    /// Copies a part of the slot out.
+    ///
+    /// # Panics
+    /// When `offset + to.len()` lies beyond the slot.
+    pub(crate) fn copy_to(&self, offset: usize, to: &mut [u8]) {
+        assert!(
+            offset.checked_add(to.len()).is_some_and(|end| end <= self.len()),
+            "bytes {offset}..+{} lie outside a slot of {} bytes",
+            to.len(),
+            self.len()
+        );
+        let from = self.start.map_addr(|addr| addr.saturating_add(offset));
+        // SAFETY: the range is inside the slot (asserted), which `allocation.memory` keeps mapped (contract of
+        // `Memory`). `to` is ours alone. A peer that writes meanwhile garbles the bytes copied, nothing else.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) };
+    }
+}
+
+/// A slot that this process alone may write: the signaler gives each out to one writer at a time.
+#[derive(Debug)]
+pub(crate) struct WritableSlot(SlotMemory);
+
+impl WritableSlot {
+    /// Only for a slot that `Publisher::acquire` has just given out.
+    pub(crate) fn acquired(slot: SlotMemory) -> Self {
+        Self(slot)
+    }
+
+    pub(crate) fn memory(&self) -> &SlotMemory {
+        &self.0
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: mapped for writing for as long as `self` (contract of `Memory`, mapped with Access::Write).
+        // Exclusive: the slot was acquired, so no consumer leases it and no other `WritableSlot` exists for it;
+        // consumers' mappings are read-only, or (on streams made writable) theirs to use while leasing only.
+        unsafe { slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len()) }
+    }
+}
+
+impl Frame {
+    /// The frame's bytes in place, from the start of the slot to its last used byte.
+    ///
+    /// # Safety
+    /// Nobody may write to the slot while the slice lives. Producers made with bips don't write to leased slots;
+    /// on a stream that is not `writable`, no consumer can. So this is sound where the producer is trusted.
+    /// Where it isn't, use [`Frame::copy_to`].
+    pub unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for as long as `self`, at least `nbytes` long (checked when received); the caller
+        // vouches that nobody writes.
+        unsafe { slice::from_raw_parts(self.as_ptr(), self.nbytes()) }
+    }
+}

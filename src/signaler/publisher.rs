@@ -1,0 +1,266 @@
+//! The producer's half: publish, join and leave, close. `reclaim.rs` finds free slots.
+
+use super::{Policy, bit, mask};
+use crate::shm::{Bell, Board, Cold, RING, Seat, Shared, State};
+use crate::sync::order;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How to reach a consumer that waits in `poll` instead of on its futex word.
+pub(crate) trait Port {
+    /// Makes the consumer's poll descriptor readable; must not block.
+    fn signal(&self);
+}
+
+/// A seat in the producer's list. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SeatId(u64);
+
+/// The description that changes with every frame; it rides in the entry.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Hot {
+    pub(crate) published: u64,
+    pub(crate) captured: u64,
+    pub(crate) cpu: u32,
+}
+
+/// One consumer, as the producer keeps it.
+#[derive(Debug)]
+pub(crate) struct Member<P> {
+    pub(super) id: SeatId,
+    pub(super) seat: Shared<Seat>,
+    pub(super) policy: Policy,
+    pub(super) evicted: u64,
+    pub(crate) port: P,
+}
+
+/// The producer's private state. One lock around it serialises acquire, publish and the list of seats.
+#[derive(Debug)]
+pub(crate) struct Publisher<P> {
+    pub(super) board: Shared<Board>,
+    bell: Shared<Bell>,
+    pub(super) slots: u32,
+    pub(super) max_held: u32,
+    pub(super) history: u64,
+    /// Frames published ever; the truth, of which the board's tail is a copy.
+    pub(super) tail: u64,
+    /// Slot of each of the last [`RING`] sequences; the board's copy is never read back.
+    pub(super) ring: [u32; RING],
+    /// Holds the producer itself has on each slot: the writing lease and every view made from it.
+    pub(super) own: [u32; RING],
+    /// When each slot was last published, as sequence + 1.
+    pub(super) last_use: [u64; RING],
+    versions: [u32; RING],
+    pub(super) members: Vec<Member<P>>,
+    next_id: u64,
+    /// Slots the last scan found free. They stay free until we take them: only a publication makes one busy.
+    pub(super) known_free: u64,
+    /// Whether frames follow each other so fast that nobody can have touched much of them.
+    pub(super) in_haste: bool,
+    last_published: u64,
+    sleepers: u32,
+    pub(super) evicted: u64,
+    closed: bool,
+}
+
+/// Frames closer together than this, in ns, can't have been written through to more than about 100 KB.
+const HASTE: u64 = 2_000;
+
+impl<P: Port> Publisher<P> {
+    pub(crate) fn new(
+        board: Shared<Board>,
+        bell: Shared<Bell>,
+        slots: u32,
+        max_held: u32,
+        history: u32,
+    ) -> Self {
+        Self {
+            board,
+            bell,
+            slots,
+            max_held,
+            history: u64::from(history),
+            tail: 0,
+            ring: [0; RING],
+            own: [0; RING],
+            last_use: [0; RING],
+            versions: [0; RING],
+            members: Vec::with_capacity(MAX_SEATS),
+            next_id: 0,
+            known_free: 0,
+            in_haste: false,
+            last_published: 0,
+            sleepers: 0,
+            evicted: 0,
+            closed: false,
+        }
+    }
+
+    /// Publishes what was written into `slot`, with its cold description where that has changed.
+    /// Wakes whoever sleeps; never waits for anyone. The writing hold on the slot ends here.
+    pub(crate) fn publish(&mut self, slot: u32, hot: &Hot, cold: Option<&Cold>) -> u64 {
+        let sequence = self.tail;
+        let version = &mut self.versions[slot as usize];
+        if let Some(cold) = cold {
+            *version = version.wrapping_add(1);
+            self.board.write_cold(slot, cold);
+        }
+        let entry = self.board.entry(sequence);
+        entry.stamp.store(0, Relaxed);
+        order::FE(); // ORDERING(FE, release fence) -> C1
+        entry.slot.store(slot, Relaxed);
+        entry.version.store(*version, Relaxed);
+        entry.cpu.store(hot.cpu, Relaxed);
+        entry.published.store(hot.published, Relaxed);
+        entry.captured.store(hot.captured, Relaxed);
+        self.tail = sequence + 1;
+        entry.stamp.store(self.tail, order::P4()); // ORDERING(P4, release) -> C1
+        self.board.tail().store(self.tail, order::P5()); // ORDERING(P5, release) -> C7
+
+        self.ring[sequence as usize % RING] = slot;
+        self.last_use[slot as usize] = self.tail;
+        self.own[slot as usize] -= 1;
+        self.in_haste = hot.published.wrapping_sub(self.last_published) < HASTE;
+        self.last_published = hot.published;
+        self.wake();
+        sequence
+    }
+
+    /// Ends the stream: consumers drain what was published, then learn that it is closed.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.board.set_state(State::Closed, order::P6()); // ORDERING(P6, release) -> C8
+        self.wake();
+        self.bell.ring(); // our own threads that wait for a slot
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Wakes every parked consumer. Call after writing the reason to wake up.
+    fn wake(&self) {
+        order::FP(); // ORDERING(FP, fence) -> FK
+        for member in &self.members {
+            // Read before the exchange: an exchange would take the line away from a consumer that is awake.
+            let how = member.seat.parked().load(Relaxed);
+            if how != Seat::AWAKE && member.seat.parked().clear(how) {
+                match how {
+                    Seat::ASLEEP => member.seat.parked().wake(),
+                    _ => member.port.signal(),
+                }
+            }
+        }
+    }
+
+    /// Seats a consumer: it gets the last `history` frames there are, then every one from now on.
+    /// Happens under the producer's lock, so no publication can fall between (ADR 2). `None`: all seats taken.
+    pub(crate) fn join(&mut self, seat: Shared<Seat>, policy: Policy, port: P) -> Option<SeatId> {
+        if self.members.len() >= MAX_SEATS {
+            return None;
+        }
+        seat.cursor()
+            .store(self.tail - self.history.min(self.tail), Relaxed);
+        let id = SeatId(self.next_id);
+        self.next_id += 1;
+        self.members.push(Member {
+            id,
+            seat,
+            policy,
+            evicted: 0,
+            port,
+        });
+        Some(id)
+    }
+
+    /// Removes a consumer, dead or leaving; its leases come back at once. Its port is returned to be closed
+    /// outside the lock.
+    pub(crate) fn leave(&mut self, id: SeatId) -> Option<Member<P>> {
+        let at = self.members.iter().position(|member| member.id == id)?;
+        let member = self.members.swap_remove(at);
+        if self.sleepers > 0 {
+            self.bell.ring();
+        }
+        Some(member)
+    }
+
+    pub(crate) fn member_mut(&mut self, id: SeatId) -> Option<&mut Member<P>> {
+        self.members.iter_mut().find(|member| member.id == id)
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberView<'_, P>> {
+        self.members.iter().map(|member| {
+            let (received, skipped) = member.seat.counts();
+            MemberView {
+                policy: member.policy,
+                held: (member.seat.held().load(Relaxed) & mask(self.slots)).count_ones(),
+                unread: self
+                    .tail
+                    .saturating_sub(member.seat.cursor().load(Relaxed))
+                    .min(u64::from(self.slots)) as u32,
+                received,
+                missed: skipped.max(member.evicted),
+                port: &member.port,
+            }
+        })
+    }
+
+    /// Adds a hold of the producer itself on a slot it already holds.
+    pub(crate) fn hold(&mut self, slot: u32) {
+        self.own[slot as usize] += 1;
+    }
+
+    /// Ends one of the producer's own holds.
+    pub(crate) fn unhold(&mut self, slot: u32) {
+        self.own[slot as usize] -= 1;
+        if self.own[slot as usize] == 0 && self.sleepers > 0 {
+            self.bell.ring();
+        }
+    }
+
+    /// Slots the producer itself has a hold on.
+    pub(crate) fn own_holds(&self) -> u64 {
+        self.own
+            .iter()
+            .enumerate()
+            .filter(|(_, holds)| **holds > 0)
+            .fold(0, |mask, (i, _)| mask | bit(i as u32))
+    }
+
+    /// Tells consumers that a slot is wanted; read the bell after this and look again before sleeping.
+    pub(crate) fn hungry(&mut self) -> u32 {
+        self.sleepers += 1;
+        self.board.hungry().store(1, Relaxed);
+        let seen = self.bell.read();
+        order::FH(); // ORDERING(FH, fence) -> FF
+        seen
+    }
+
+    /// The opposite of [`Publisher::hungry`].
+    pub(crate) fn fed(&mut self) {
+        self.sleepers -= 1;
+        if self.sleepers == 0 {
+            self.board.hungry().store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.tail
+    }
+
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+/// Most consumers of one stream.
+pub(crate) const MAX_SEATS: usize = 64;
+
+/// What the producer can tell about a consumer.
+pub(crate) struct MemberView<'a, P> {
+    pub(crate) policy: Policy,
+    pub(crate) held: u32,
+    pub(crate) unread: u32,
+    pub(crate) received: u64,
+    pub(crate) missed: u64,
+    pub(crate) port: &'a P,
+}

@@ -1,0 +1,134 @@
+//! Which slots are free: read off the seats, never counted. A seat that says nonsense is given up.
+
+use super::{Policy, Port, Publisher, SeatId, bit, mask};
+use crate::shm::RING;
+use crate::sync::order;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Who stands in the way of each slot.
+struct Busy {
+    /// Held by someone, unread by a reliable consumer, kept for late joiners, or being written.
+    firm: u64,
+    /// Unread by keep-last consumers only; eviction frees it.
+    unread: u64,
+}
+
+/// Outcome of [`Publisher::acquire`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    Slot(u32),
+    Full,
+    /// This seat holds what can't be; remove it and ask again.
+    Violation(SeatId),
+}
+
+impl<P: Port> Publisher<P> {
+    /// Takes a free slot for writing, the one used last if that is free: its memory is still in the cache.
+    ///
+    /// While frames follow each other in haste the slots found free before are used up first: nobody can have
+    /// touched much of such frames, and looking at the seats for each would move one more line per hand-over.
+    pub(crate) fn acquire(&mut self) -> Acquired {
+        if !self.in_haste || self.known_free == 0 {
+            match self.scan() {
+                Ok(busy) => self.known_free = !(busy.firm | busy.unread) & mask(self.slots),
+                Err(id) => return Acquired::Violation(id),
+            }
+        }
+        for _ in 0..=RING {
+            if let Some(slot) = self.hottest(self.known_free) {
+                self.known_free &= !bit(slot);
+                self.own[slot as usize] += 1;
+                return Acquired::Slot(slot);
+            }
+            match self.evict() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(id) => return Acquired::Violation(id),
+            }
+        }
+        Acquired::Full
+    }
+
+    /// Of these slots the one published last.
+    fn hottest(&self, mut free: u64) -> Option<u32> {
+        let mut best = None;
+        while free != 0 {
+            let slot = free.trailing_zeros();
+            free &= free - 1;
+            let used = self.last_use[slot as usize];
+            if best.is_none_or(|(_, last)| used > last) {
+                best = Some((slot, used));
+            }
+        }
+        best.map(|(slot, _)| slot)
+    }
+
+    /// Reads every seat. The cursor first, then the held bits: the consumer sets its bit before it moves the
+    /// cursor, so a cursor that moved shows the bit.
+    fn scan(&self) -> Result<Busy, SeatId> {
+        let mut busy = Busy {
+            firm: self.own_holds() | self.slots_since(self.tail.saturating_sub(self.history)),
+            unread: 0,
+        };
+        for member in &self.members {
+            let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6
+            let held = member.seat.held().load(order::P2()); // ORDERING(P2, acquire) -> C4, C5
+            let unread = self.tail.checked_sub(cursor);
+            if unread.is_none_or(|unread| unread > u64::from(self.slots))
+                || held & !mask(self.slots) != 0
+                || held.count_ones() > self.max_held
+            {
+                return Err(member.id);
+            }
+            busy.firm |= held;
+            match member.policy {
+                Policy::Reliable => busy.firm |= self.slots_since(cursor),
+                Policy::KeepLast(_) => busy.unread |= self.slots_since(cursor),
+            }
+        }
+        Ok(busy)
+    }
+
+    /// The slots of every sequence from `cursor` on; at most a pool's worth lies behind the tail.
+    fn slots_since(&self, cursor: u64) -> u64 {
+        (cursor..self.tail).fold(0, |slots, sequence| {
+            slots | bit(self.ring[sequence as usize % RING])
+        })
+    }
+
+    /// Takes the oldest unread frame away from keep-last seats whose slot nobody else keeps, with what is older.
+    /// `Ok(false)`: eviction can free nothing. Sets `known_free` anew.
+    fn evict(&mut self) -> Result<bool, SeatId> {
+        let busy = self.scan()?;
+        let oldest = self.tail.saturating_sub(u64::from(self.slots));
+        let victim = (oldest..self.tail).find(|sequence| {
+            let slot = self.ring[*sequence as usize % RING];
+            // A slot can lie behind several of the last sequences; only the newest is what it holds now.
+            let current = self.last_use[slot as usize] == sequence + 1;
+            current && bit(slot) & busy.firm == 0 && bit(slot) & busy.unread != 0
+        });
+        if let Some(victim) = victim {
+            for member in &mut self.members {
+                if let Policy::KeepLast(_) = member.policy {
+                    let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6
+                    if cursor <= victim {
+                        let moved = member.seat.cursor().compare_exchange(
+                            cursor,
+                            victim + 1,
+                            order::P3(), // ORDERING(P3, acq_rel) -> C0, C3
+                            Relaxed,
+                        );
+                        // Lost: the consumer moved on by itself. The scan below sees where to.
+                        if moved.is_ok() {
+                            member.evicted += victim + 1 - cursor;
+                            self.evicted += victim + 1 - cursor;
+                        }
+                    }
+                }
+            }
+        }
+        let busy = self.scan()?;
+        self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
+        Ok(victim.is_some() || self.known_free != 0)
+    }
+}

@@ -1,0 +1,221 @@
+//! The consumer's half: receive, release, park. Lock-free; one thread receives at a time, any may release.
+
+use super::{Policy, bit};
+use crate::shm::{Bell, Board, Cold, Seat, Shared, State};
+use crate::sync::order;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// A frame as the entry described it, leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) sequence: u64,
+    pub(crate) slot: u32,
+    pub(crate) version: u32,
+    pub(crate) published: u64,
+    pub(crate) captured: u64,
+    pub(crate) cpu: u32,
+}
+
+/// Why a take gave nothing although something may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TakeError {
+    /// As many frames leased as allowed.
+    TooManyHeld,
+    /// The board says what no producer of this protocol writes.
+    Protocol,
+}
+
+/// One consumer's view of a board and its seat.
+#[derive(Debug, Clone)]
+pub(crate) struct Subscriber {
+    board: Shared<Board>,
+    seat: Shared<Seat>,
+    bell: Shared<Bell>,
+    policy: Policy,
+    slots: u32,
+    max_held: u32,
+}
+
+impl Subscriber {
+    pub(crate) fn new(
+        board: Shared<Board>,
+        seat: Shared<Seat>,
+        bell: Shared<Bell>,
+        policy: Policy,
+        slots: u32,
+        max_held: u32,
+    ) -> Self {
+        Self {
+            board,
+            seat,
+            bell,
+            policy,
+            slots,
+            max_held,
+        }
+    }
+
+    /// Leases the next frame, if there is one.
+    #[inline]
+    pub(crate) fn take(&self) -> Result<Option<Taken>, TakeError> {
+        loop {
+            let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3
+            if let Policy::KeepLast(depth) = self.policy {
+                if self.skip(cursor, u64::from(depth)) {
+                    continue;
+                }
+            }
+            let entry = self.board.entry(cursor);
+            let stamp = entry.stamp.load(order::C1()); // ORDERING(C1, acquire) -> P4
+            if stamp != cursor.wrapping_add(1) {
+                // Evicted between the two reads? Then the new stamp showed us the new cursor.
+                if self.seat.cursor().load(Relaxed) != cursor {
+                    continue;
+                }
+                return if stamp > cursor.wrapping_add(1) {
+                    Err(TakeError::Protocol)
+                } else {
+                    Ok(None)
+                };
+            }
+            // Copied now: the exchange below proves that the entry was not rewritten meanwhile.
+            let taken = Taken {
+                sequence: cursor,
+                slot: entry.slot.load(Relaxed),
+                version: entry.version.load(Relaxed),
+                published: entry.published.load(Relaxed),
+                captured: entry.captured.load(Relaxed),
+                cpu: entry.cpu.load(Relaxed),
+            };
+            if taken.slot >= self.slots {
+                // A rewritten entry can mix two frames; only an unmoved cursor makes this the producer's word.
+                if self.seat.cursor().load(Relaxed) != cursor {
+                    continue;
+                }
+                return Err(TakeError::Protocol);
+            }
+            if self.seat.held().load(Relaxed).count_ones() >= self.max_held {
+                return Err(TakeError::TooManyHeld);
+            }
+            let slot = bit(taken.slot);
+            let held = self.seat.held().fetch_or(slot, order::C2()); // ORDERING(C2, relaxed) -> C3
+            let next = cursor.wrapping_add(1);
+            // ORDERING(C3, acq_rel) -> P1, P3
+            if self
+                .seat
+                .cursor()
+                .compare_exchange(cursor, next, order::C3(), Relaxed)
+                .is_ok()
+            {
+                if held & slot != 0 {
+                    return Err(TakeError::Protocol); // the slot was ours: nobody may publish it again
+                }
+                return Ok(Some(taken));
+            }
+            // The producer evicted us. Give the slot back, unless an older frame of ours lies in it.
+            if held & slot == 0 {
+                self.seat.held().fetch_and(!slot, order::C4()); // ORDERING(C4, release) -> P2
+                self.freed();
+            }
+        }
+    }
+
+    /// Gives up what is older than the newest `depth` frames; whether the cursor must be read anew.
+    fn skip(&self, cursor: u64, depth: u64) -> bool {
+        let tail = self.board.tail().load(order::C7()); // ORDERING(C7, acquire) -> P5
+        let behind = tail.wrapping_sub(cursor);
+        // Further behind than a pool can be is the producer's nonsense; the stamp will not match either.
+        if behind <= depth || behind > u64::from(self.slots) {
+            return false;
+        }
+        let to = tail - depth;
+        // ORDERING(C6, acq_rel) -> P1
+        if self
+            .seat
+            .cursor()
+            .compare_exchange(cursor, to, order::C6(), Relaxed)
+            .is_ok()
+        {
+            self.freed();
+        }
+        true
+    }
+
+    /// Copies the cold description of a slot this consumer holds.
+    pub(crate) fn read_cold(&self, slot: u32) -> Cold {
+        self.board.read_cold(slot)
+    }
+
+    /// Gives a slot back. Any thread.
+    #[inline]
+    pub(crate) fn release(&self, slot: u32) {
+        self.seat.held().fetch_and(!bit(slot), order::C5()); // ORDERING(C5, release) -> P2
+        self.freed();
+    }
+
+    /// Tells a hungry producer that a slot may be free.
+    #[inline]
+    fn freed(&self) {
+        order::FF(); // ORDERING(FF, fence) -> FH
+        if self.board.hungry().load(Relaxed) != 0 {
+            self.bell.ring();
+        }
+    }
+
+    /// Whether the producer said that it is done. Ask *before* [`Subscriber::take`]: only if that then finds
+    /// nothing has everything been received.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.board.state(order::C8()) == State::Closed // ORDERING(C8, acquire) -> P6
+    }
+
+    /// Announces that this consumer is about to wait, in the way `how` says. True: go ahead and wait.
+    /// False: something happened meanwhile, look again. `gone` is this side's own reason not to wait.
+    pub(crate) fn arm(&self, how: u32, gone: impl Fn() -> bool) -> bool {
+        self.seat.parked().store(how, Relaxed);
+        order::FK(); // ORDERING(FK, fence) -> FP
+        if self.has_next() || self.is_closed() || gone() {
+            self.disarm();
+            return false;
+        }
+        true
+    }
+
+    /// Awake again.
+    pub(crate) fn disarm(&self) {
+        self.seat.parked().store(Seat::AWAKE, Relaxed);
+    }
+
+    /// Sleeps until woken, at most `timeout`. May return for no reason.
+    pub(crate) fn park(&self, timeout: Option<Duration>, gone: impl Fn() -> bool) {
+        if self.arm(Seat::ASLEEP, gone) {
+            self.seat.parked().wait(Seat::ASLEEP, timeout);
+            self.disarm();
+        }
+    }
+
+    /// Wakes this consumer's own sleeper, for instance because its producer died.
+    pub(crate) fn wake_self(&self) {
+        order::FP(); // ORDERING(FP, fence) -> FK
+        if self.seat.parked().clear(Seat::ASLEEP) {
+            self.seat.parked().wake();
+        }
+    }
+
+    fn has_next(&self) -> bool {
+        let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3
+        let stamp = self.board.entry(cursor).stamp.load(order::C1()); // ORDERING(C1, acquire) -> P4
+        // Any newer stamp is news too: we were evicted, and `take` moves on.
+        stamp >= cursor.wrapping_add(1)
+    }
+
+    pub(crate) fn count(&self, received: u64, skipped: u64) {
+        self.seat.count(received, skipped);
+    }
+
+    /// Frames leased just now.
+    pub(crate) fn held(&self) -> u32 {
+        self.seat.held().load(Relaxed).count_ones()
+    }
+}

@@ -1,0 +1,102 @@
+//! Every memory ordering of the protocol: its name, its strength, and the other end it pairs with.
+//!
+//! `docs/memory-model.md` has a row for each; a test compares the two. Under loom, `BIPS_WEAK=name` turns one
+//! of them into `Relaxed` (a fence into nothing), and the model that exercises it must then fail.
+
+use std::sync::atomic::Ordering;
+
+/// One row of the table.
+#[derive(Debug)]
+#[allow(
+    dead_code,
+    reason = "read by tests: the document and the weakening lane are checked against it"
+)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) strength: &'static str,
+    pub(crate) pairs_with: &'static str,
+    /// The loom model that fails when this one is weakened; empty where correctness does not rest on it alone.
+    pub(crate) model: &'static str,
+}
+
+macro_rules! orderings {
+    ($($name:ident = $strength:ident -> $pairs:literal, model $model:literal, $doc:literal;)*) => {
+        $(
+            #[doc = $doc]
+            #[inline(always)]
+            #[allow(non_snake_case)]
+            pub(crate) fn $name() -> Ordering {
+                if weakened(stringify!($name)) { Ordering::Relaxed } else { Ordering::$strength }
+            }
+        )*
+        #[allow(dead_code, reason = "read by tests")]
+        pub(crate) const ORDERINGS: &[Row] = &[$(
+            Row { name: stringify!($name), strength: stringify!($strength), pairs_with: $pairs, model: $model },
+        )*];
+    };
+}
+
+macro_rules! fences {
+    ($($name:ident = $strength:ident -> $pairs:literal, model $model:literal, $doc:literal;)*) => {
+        $(
+            #[doc = $doc]
+            #[inline(always)]
+            #[allow(non_snake_case)]
+            pub(crate) fn $name() {
+                if !weakened(stringify!($name)) {
+                    raw_fence(Ordering::$strength);
+                }
+            }
+        )*
+        #[allow(dead_code, reason = "read by tests")]
+        pub(crate) const FENCES: &[Row] = &[$(
+            Row { name: stringify!($name), strength: stringify!($strength), pairs_with: $pairs, model: $model },
+        )*];
+    };
+}
+
+orderings! {
+    C0 = Acquire -> "P3", model "", "Consumer reads its cursor: sees what the producer wrote before it evicted.";
+    C1 = Acquire -> "P4", model "handover", "Consumer reads the stamp: the entry, the description and the data are whole.";
+    C2 = Relaxed -> "C3", model "", "Consumer marks the slot held; published to the producer by the exchange C3 behind it.";
+    C3 = AcqRel -> "P1, P3", model "handover", "Consumer moves its cursor: releases the held bit, proves its copy of the entry whole.";
+    C4 = Release -> "P2", model "", "Consumer takes back the bit of a frame it lost to eviction.";
+    C5 = Release -> "P2", model "handover", "Consumer gives a slot back: its reads are over.";
+    C6 = AcqRel -> "P1", model "", "Keep-last consumer skips over frames it does not want.";
+    C7 = Acquire -> "P5", model "", "Keep-last consumer reads how far the stream is; a hint, the stamp decides.";
+    C8 = Acquire -> "P6", model "close", "Consumer reads the stream's state before the stamp.";
+    P1 = Acquire -> "C3, C6", model "handover", "Producer reads a cursor: a cursor that moved shows the held bit.";
+    P2 = Acquire -> "C4, C5", model "handover", "Producer reads the held bits: what was given back is no longer read.";
+    P3 = AcqRel -> "C0, C3", model "", "Producer evicts unread frames of a keep-last seat.";
+    P4 = Release -> "C1", model "handover", "Producer stamps the entry: all of the frame is written.";
+    P5 = Release -> "C7", model "", "Producer moves the tail.";
+    P6 = Release -> "C8", model "", "Producer closes: everything published before is visible; the fence FP of the last publication says so too.";
+    B1 = Release -> "B2", model "", "Whoever frees a slot rings the bell.";
+    B2 = Acquire -> "B1", model "", "The hungry producer reads the bell before it looks again.";
+}
+
+fences! {
+    FP = SeqCst -> "FK", model "park", "Producer, between stamp or state and reading `parked`.";
+    FK = SeqCst -> "FP", model "park", "Consumer, between `parked = 1` and looking again.";
+    FF = SeqCst -> "FH", model "hungry", "Whoever freed a slot, between freeing and reading `hungry`.";
+    FH = SeqCst -> "FF", model "hungry", "Producer, between `hungry = 1` and looking again.";
+    FE = Release -> "C1", model "", "Producer, between stamp 0 and new fields: a reader of new fields can't see the old stamp.";
+}
+
+#[cfg(not(bips_loom))]
+#[inline(always)]
+const fn weakened(_: &str) -> bool {
+    false
+}
+
+#[cfg(bips_loom)]
+fn weakened(name: &str) -> bool {
+    static WEAK: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    WEAK.get_or_init(|| std::env::var("BIPS_WEAK").ok()).as_deref() == Some(name)
+}
+
+#[cfg(not(bips_loom))]
+use std::sync::atomic::fence as raw_fence;
+
+#[cfg(bips_loom)]
+use loom::sync::atomic::fence as raw_fence;

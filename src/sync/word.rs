@@ -1,0 +1,99 @@
+//! A 32-bit word one can sleep on: a futex in shared memory, a lock and a condition under loom.
+
+#[cfg(not(bips_loom))]
+mod imp {
+    use crate::sys::futex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    /// A futex word.
+    #[repr(transparent)]
+    #[derive(Debug, Default)]
+    pub(crate) struct Word(AtomicU32);
+
+    impl Word {
+        #[inline]
+        pub(crate) fn load(&self, order: Ordering) -> u32 {
+            self.0.load(order)
+        }
+
+        #[inline]
+        pub(crate) fn store(&self, value: u32, order: Ordering) {
+            self.0.store(value, order);
+        }
+
+        #[inline]
+        pub(crate) fn add(&self, order: Ordering) {
+            self.0.fetch_add(1, order);
+        }
+
+        /// From `current` to 0; whether this call did it.
+        #[inline]
+        pub(crate) fn clear(&self, current: u32) -> bool {
+            // AcqRel for tidiness only: the fences FP and FK carry the proof.
+            self.0
+                .compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        }
+
+        /// Sleeps while the word is `expected`; may wake for no reason.
+        pub(crate) fn wait(&self, expected: u32, timeout: Option<Duration>) {
+            futex::wait(&self.0, expected, timeout);
+        }
+
+        /// Wakes everyone who sleeps on the word.
+        pub(crate) fn wake(&self) {
+            futex::wake(&self.0);
+        }
+    }
+}
+
+#[cfg(bips_loom)]
+mod imp {
+    use loom::sync::atomic::{AtomicU32, Ordering};
+    use loom::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    /// A futex word as loom sees it: FUTEX_WAIT is compare-and-block under the lock of the kernel's bucket.
+    /// A lost wake-up shows as a deadlock.
+    #[derive(Debug, Default)]
+    pub(crate) struct Word {
+        value: AtomicU32,
+        bucket: Mutex<()>,
+        asleep: Condvar,
+    }
+
+    impl Word {
+        pub(crate) fn load(&self, order: Ordering) -> u32 {
+            self.value.load(order)
+        }
+
+        pub(crate) fn store(&self, value: u32, order: Ordering) {
+            self.value.store(value, order);
+        }
+
+        pub(crate) fn add(&self, order: Ordering) {
+            self.value.fetch_add(1, order);
+        }
+
+        pub(crate) fn clear(&self, current: u32) -> bool {
+            self.value
+                .compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        }
+
+        pub(crate) fn wait(&self, expected: u32, _timeout: Option<Duration>) {
+            let guard = self.bucket.lock().unwrap();
+            if self.value.load(Ordering::Relaxed) == expected {
+                drop(self.asleep.wait(guard).unwrap());
+            }
+        }
+
+        pub(crate) fn wake(&self) {
+            let _guard = self.bucket.lock().unwrap();
+            self.asleep.notify_all();
+        }
+    }
+}
+
+pub(crate) use imp::Word;

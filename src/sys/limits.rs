@@ -1,0 +1,218 @@
+//! Asking for memory without being killed for it.
+//!
+//! Under a memory control group an allocation beyond the limit does not fail: the kernel kills. So first the
+//! numbers are compared; then a child that volunteers to be the one killed tries the allocation.
+
+use crate::{Error, ErrorKind, Result};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// Segments smaller than this are made without asking: control memory, which joins the path of an attach.
+const SMALL: u64 = 1 << 20;
+
+/// Refuses a size that the machine or the control group can't give, by arithmetic.
+pub(super) fn check(len: u64) -> Result<()> {
+    if len < SMALL {
+        return Ok(());
+    }
+    if let Some(available) = machine_available() {
+        if len > available {
+            return Err(too_large(
+                len,
+                &format!("this machine has {} MiB available", available >> 20),
+            ));
+        }
+    }
+    if let Some(group) = tightest_group() {
+        if len > group.available() {
+            return Err(too_large(
+                len,
+                &format!(
+                    "the memory control group {} allows {} MiB, of which {} MiB are in use",
+                    group.path.display(),
+                    group.limit >> 20,
+                    group.used >> 20
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Lets a child try the allocation where a control group might kill for it. The memory it gets stays with the
+/// file; a child that was killed leaves none behind.
+pub(super) fn rehearse(fd: &OwnedFd, len: u64) -> Result<()> {
+    if len < SMALL || tightest_group().is_none() {
+        return Ok(());
+    }
+    match allocate_in_child(fd.as_raw_fd(), len) {
+        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+        Ok(WaitStatus::Exited(_, _)) => Ok(()), // a plain failure repeats in the caller, with its errno
+        Ok(_) => Err(too_large(
+            len,
+            "a trial allocation was killed by the memory control group",
+        )),
+        Err(errno) => {
+            tracing::debug!(%errno, "no trial allocation");
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn too_large(len: u64, why: &str) -> Error {
+    Error::new(
+        ErrorKind::OutOfMemory,
+        format!(
+            "{} MiB of buffers were asked for but {why}; use fewer slots or smaller frames, or give the process more \
+             memory",
+            len.div_ceil(1 << 20)
+        ),
+    )
+}
+
+fn machine_available() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |key: &str| -> Option<u64> {
+        meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix(key))?
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .ok()
+    };
+    Some((kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0)) << 10)
+}
+
+struct Group {
+    path: PathBuf,
+    limit: u64,
+    used: u64,
+}
+
+impl Group {
+    fn available(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// The group at `path`, if it has a limit. Page cache that can be dropped doesn't count as used.
+    fn read(path: &Path) -> Option<Self> {
+        let number =
+            |name: &str| -> Option<u64> { fs::read_to_string(path.join(name)).ok()?.trim().parse().ok() };
+        let (limit, used) = match number("memory.max") {
+            Some(limit) => (limit, number("memory.current")?), // "max" is no number: no limit
+            None => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes")?),
+        };
+        let stat = fs::read_to_string(path.join("memory.stat")).unwrap_or_default();
+        let droppable = ["total_inactive_file ", "inactive_file "]
+            .iter()
+            .find_map(|key| stat.lines().find_map(|line| line.strip_prefix(key)))
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0);
+        // cgroup v1 spells "no limit" as a number of pages near 2^63.
+        (limit < 1 << 60).then(|| Self {
+            path: path.into(),
+            limit,
+            used: used.saturating_sub(droppable),
+        })
+    }
+}
+
+/// Of the groups this process is in, and their parents, the one with the least room.
+fn tightest_group() -> Option<Group> {
+    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mut tightest: Option<Group> = None;
+    for line in membership.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let root = match controllers {
+            "" => Path::new("/sys/fs/cgroup"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                Path::new("/sys/fs/cgroup/memory")
+            }
+            _ => continue,
+        };
+        // In a container the path may be the host's; then only the root of the mount is ours to read.
+        let path = Path::new(path.trim_start_matches('/'));
+        for ancestor in path.ancestors() {
+            let Some(group) = Group::read(&root.join(ancestor)) else {
+                continue;
+            };
+            if tightest
+                .as_ref()
+                .is_none_or(|best| group.available() < best.available())
+            {
+                tightest = Some(group);
+            }
+        }
+    }
+    tightest
+}
+
+/// `fallocate` in a child made by a real fork, marked as the kernel's first choice to kill.
+fn allocate_in_child(fd: RawFd, len: u64) -> nix::Result<WaitStatus> {
+    let len = libc::off_t::try_from(len).map_err(|_| Errno::EOVERFLOW)?;
+    // The bare system call: no at-fork handlers, which may take locks. No exit signal either, so that the
+    // program's own SIGCHLD handling never sees this child.
+    // SAFETY: without CLONE_VM the child has its own copy of memory; below it makes only async-signal-safe calls.
+    let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    match child {
+        -1 => Err(Errno::last()),
+        0 => volunteer(fd, len),
+        child => {
+            let pid = Pid::from_raw(i32::try_from(child).unwrap_or(-1));
+            loop {
+                match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+                    Err(Errno::EINTR) => {}
+                    status => return status,
+                }
+            }
+        }
+    }
+}
+
+/// The child's part; does not return. Async-signal-safe calls only.
+fn volunteer(fd: RawFd, len: libc::off_t) -> ! {
+    // SAFETY: a constant path.
+    let score = unsafe { libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY) };
+    if score >= 0 {
+        // SAFETY: four bytes of a constant.
+        unsafe { libc::write(score, c"1000".as_ptr().cast(), 4) };
+    }
+    // SAFETY: allocates file blocks; touches no memory of this process.
+    let failed = unsafe { libc::fallocate(fd, 0, 0, len) };
+    // SAFETY: ends the child without running anything of the parent's.
+    unsafe { libc::_exit(i32::from(failed != 0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_kinds_of_control_groups() {
+        let dir = std::env::temp_dir().join(format!("bips-limits-{}", std::process::id()));
+        let write = |name: &str, text: &str| {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(name), text).unwrap();
+        };
+        write("memory.max", "1048576\n");
+        write("memory.current", "524288\n");
+        write("memory.stat", "anon 1\ninactive_file 4096\n");
+        let group = Group::read(&dir).unwrap();
+        assert_eq!(group.available(), 1_048_576 - 524_288 + 4096);
+        write("memory.max", "max\n");
+        assert!(Group::read(&dir).is_none());
+        fs::remove_file(dir.join("memory.max")).unwrap();
+        write("memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory.usage_in_bytes", "1\n");
+        assert!(Group::read(&dir).is_none());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,55 @@
+//! The operating system: memory segments, futexes, sockets, fork, the monitor thread. Linux only.
+
+pub(crate) mod fork;
+pub(crate) mod futex;
+mod limits;
+mod map;
+mod memory;
+pub(crate) mod monitor;
+mod segment;
+pub(crate) mod socket;
+
+pub use map::Mapping;
+pub use memory::SegmentMemory;
+pub use segment::{Segment, Sharing};
+
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+
+/// Now, in ns of `CLOCK_MONOTONIC`: the clock of every time bips reports, the same in all processes.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    // The clock exists on every Linux; without it no time-out would work either.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+    })
+}
+
+/// The processor this thread runs on right now.
+#[inline]
+pub(crate) fn current_cpu() -> u32 {
+    // SAFETY: takes no arguments and touches no memory of ours.
+    let cpu = unsafe { libc::sched_getcpu() };
+    u32::try_from(cpu).unwrap_or(u32::MAX)
+}
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// Random bytes for identities; from the kernel.
+pub(crate) fn random_id() -> [u64; 2] {
+    let mut id = [0u64; 2];
+    // SAFETY: `id` is 16 writable bytes; getrandom writes at most that many.
+    let got = unsafe { libc::getrandom(id.as_mut_ptr().cast(), 16, 0) };
+    if got != 16 {
+        // Only early boot can fail. Time and address still tell two streams apart.
+        id = [monotonic_ns(), std::ptr::from_ref(&id).addr() as u64];
+    }
+    id
+}
+
+/// `flock` on a descriptor that somebody else owns, which nix's guard can't do.
+pub(crate) fn flock(fd: std::os::fd::BorrowedFd<'_>, operation: i32) -> nix::Result<()> {
+    // SAFETY: the descriptor is open while borrowed; no memory is passed.
+    Errno::result(unsafe { libc::flock(std::os::fd::AsRawFd::as_raw_fd(&fd), operation) }).map(drop)
+}

@@ -1,0 +1,226 @@
+//! Sealed memfd segments: how all shared memory of bips is made, and checked before it is mapped.
+
+use super::{limits, map::Mapping};
+use crate::{Error, ErrorKind, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// Who may write to a segment besides its maker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody, ever again: sealed with `F_SEAL_FUTURE_WRITE` after the maker's own mapping was made.
+    ReadOnly,
+    /// Whoever gets the descriptor.
+    ReadWrite,
+}
+
+/// Memory shared between processes: mapped once, never resized.
+#[derive(Debug)]
+pub struct Segment {
+    mapping: Mapping,
+    fd: Option<OwnedFd>,
+    huge: bool,
+}
+
+impl Segment {
+    /// Makes a segment of `len` bytes of zeros, all of them backed by memory now rather than on first use.
+    ///
+    /// # Errors
+    /// `OutOfMemory` when the machine or the memory control group has not that much; `Unsupported` on kernels
+    /// without sealed memfds (before 5.1).
+    pub fn create(name: &str, len: u64, sharing: Sharing) -> Result<Self> {
+        let size = usize::try_from(len)
+            .map_err(|_| Error::invalid(format!("{len} bytes don't fit this machine")))?;
+        limits::check(len)?;
+        let fd = memfd(name)?;
+        nix::unistd::ftruncate(&fd, file_offset(len)?).map_err(|errno| Error::system("ftruncate", errno))?;
+        limits::rehearse(&fd, len)?;
+        fallocate(&fd, FallocateFlags::empty(), 0, file_offset(len)?).map_err(|errno| match errno {
+            Errno::ENOMEM | Errno::ENOSPC => limits::too_large(len, "the kernel has no memory left for it"),
+            errno => Error::system("fallocate", errno),
+        })?;
+        let mapping = Mapping::new(&fd, size, true, false)?;
+        let huge = mapping.settle();
+        let mut seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        if sharing == Sharing::ReadOnly {
+            seals |= future_write();
+        }
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| match errno {
+            Errno::EINVAL => Error::new(
+                ErrorKind::Unsupported,
+                "this kernel can't seal memory against writers (F_SEAL_FUTURE_WRITE); Linux 5.1 or newer is needed",
+            ),
+            errno => Error::system("sealing a memfd", errno),
+        })?;
+        Ok(Self {
+            mapping,
+            fd: Some(fd),
+            huge,
+        })
+    }
+
+    /// Maps a segment a peer sent, after checking that it can't shrink under us, is as large as promised, is
+    /// really backed by memory, and (for [`Sharing::ReadOnly`]) that we can't write to it by accident.
+    /// With `keep` the descriptor stays open, to be passed on.
+    ///
+    /// # Errors
+    /// `Protocol` when it isn't what a producer of this protocol makes.
+    pub fn open(fd: OwnedFd, len: u64, sharing: Sharing, keep: bool) -> Result<Self> {
+        check(fd.as_fd(), len, sharing)?;
+        let size =
+            usize::try_from(len).map_err(|_| Error::protocol("a segment larger than the address space"))?;
+        let mapping = Mapping::new(&fd, size, sharing == Sharing::ReadWrite, false)?;
+        Ok(Self {
+            mapping,
+            fd: keep.then_some(fd),
+            huge: false,
+        })
+    }
+
+    /// First byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.mapping.start()
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    /// Never: segments have at least a byte.
+    pub fn is_empty(&self) -> bool {
+        self.mapping.is_empty()
+    }
+
+    /// Whether the kernel backs it with huge pages.
+    pub fn huge_pages(&self) -> bool {
+        self.huge
+    }
+
+    /// The descriptor, where it was kept.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Gives the descriptor away; the mapping stays.
+    pub(crate) fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.fd.take()
+    }
+
+    /// A private copy-on-write view of the whole segment.
+    ///
+    /// # Errors
+    /// `Unsupported` when the descriptor was not kept.
+    pub fn private_view(&self) -> Result<Mapping> {
+        let fd = self
+            .fd()
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this memory's descriptor is closed"))?;
+        Mapping::new(fd, self.len(), false, true)
+    }
+}
+
+/// `F_SEAL_FUTURE_WRITE`, which nix does not name.
+fn future_write() -> SealFlag {
+    SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE)
+}
+
+fn file_offset(len: u64) -> Result<libc::off_t> {
+    libc::off_t::try_from(len)
+        .map_err(|_| Error::invalid(format!("{len} bytes are more than a file can have")))
+}
+
+fn memfd(name: &str) -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Never to be executed; kernels before 6.3 don't know the flag.
+    let sealed = flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let label = format!("bips:{name}");
+    memfd_create(label.as_str(), sealed)
+        .or_else(|_| memfd_create(label.as_str(), flags))
+        .map_err(|errno| Error::system("memfd_create", errno))
+}
+
+fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
+    let bad = |what: &str| {
+        Err(Error::protocol(format!(
+            "the peer sent memory that {what}; it is refused"
+        )))
+    };
+    let Ok(seals) = fcntl(fd, FcntlArg::F_GET_SEALS) else {
+        return bad("is no sealable memfd");
+    };
+    let seals = SealFlag::from_bits_retain(seals);
+    if !seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW) {
+        return bad("could shrink while it is used");
+    }
+    if sharing == Sharing::ReadOnly && !seals.intersects(future_write() | SealFlag::F_SEAL_WRITE) {
+        return bad("others could write to although the stream is read-only");
+    }
+    let stat = fstat(fd).map_err(|errno| Error::system("fstat", errno))?;
+    if u64::try_from(stat.st_size) != Ok(len) {
+        return bad("has another size than the handshake says");
+    }
+    if sharing == Sharing::ReadOnly && (stat.st_blocks as u64).saturating_mul(512) < len {
+        // Holes would be filled, and paid for, by whoever reads them first.
+        return bad("is not backed by memory yet");
+    }
+    tracing::trace!(fd = fd.as_raw_fd(), len, "segment accepted");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+    use std::num::NonZeroUsize;
+
+    fn duplicate(segment: &Segment) -> OwnedFd {
+        segment.fd().unwrap().try_clone_to_owned().unwrap()
+    }
+
+    fn writable_mapping(fd: &OwnedFd) -> bool {
+        let len = NonZeroUsize::new(4096).unwrap();
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        unsafe { mmap(None, len, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0) }.is_ok()
+    }
+
+    #[test]
+    fn read_only_segments_can_never_be_mapped_writable_again() {
+        let segment = Segment::create("t", 8192, Sharing::ReadOnly).unwrap();
+        assert!(!writable_mapping(&duplicate(&segment)));
+        let shared = Segment::create("t", 8192, Sharing::ReadWrite).unwrap();
+        assert!(writable_mapping(&duplicate(&shared)));
+    }
+
+    #[test]
+    fn opens_only_what_it_should() {
+        let sealed = Segment::create("t", 8192, Sharing::ReadOnly).unwrap();
+        assert!(Segment::open(duplicate(&sealed), 8192, Sharing::ReadOnly, false).is_ok());
+        let refused = |fd: OwnedFd, len, sharing| {
+            let error = Segment::open(fd, len, sharing, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+            error.to_string()
+        };
+        assert!(refused(duplicate(&sealed), 4096, Sharing::ReadOnly).contains("another size"));
+        let writable = Segment::create("t", 8192, Sharing::ReadWrite).unwrap();
+        assert!(refused(duplicate(&writable), 8192, Sharing::ReadOnly).contains("could write"));
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        assert!(refused(file.into(), 8192, Sharing::ReadWrite).contains("no sealable"));
+        let unsealed = memfd("t").unwrap();
+        nix::unistd::ftruncate(&unsealed, 8192).unwrap();
+        assert!(refused(unsealed.try_clone().unwrap(), 8192, Sharing::ReadWrite).contains("shrink"));
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | future_write();
+        fcntl(&unsealed, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        assert!(refused(unsealed, 8192, Sharing::ReadOnly).contains("not backed"));
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_an_error() {
+        let error = Segment::create("t", 1 << 50, Sharing::ReadOnly).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        assert!(error.to_string().contains("fewer slots"), "{error}");
+    }
+}
