@@ -143,10 +143,7 @@ pub unsafe trait Memory: Any + Send + Sync + fmt::Debug {
     /// # Errors
     /// `Unsupported` where there is no such thing.
     fn map_private(&self) -> Result<Box<dyn PrivateMapping>> {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            "this memory has no private view; copy the frame instead",
-        ))
+        Err(Error::new(ErrorKind::Unsupported, "this memory has no private view; copy the frame instead"))
     }
 }
 

@@ -188,13 +188,11 @@ impl Consumer {
             Err(TakeError::TooManyHeld) => Err(ReceiveError::TooManyHeld),
             Err(TakeError::Protocol) => Err(ReceiveError::Protocol),
         }
-        .or_else(|error| {
-            if error == ReceiveError::Closed && self.reconnect {
-                Ok(None)
-            } else {
-                Err(error)
-            }
-        })
+        .or_else(
+            |error| {
+                if error == ReceiveError::Closed && self.reconnect { Ok(None) } else { Err(error) }
+            },
+        )
     }
 
     #[cold]
@@ -256,9 +254,7 @@ impl Consumer {
             Some((version, described)) if *version == taken.version => described.clone(),
             _ => self.describe(taken)?,
         };
-        let missed = self
-            .expected
-            .map_or(0, |expected| taken.sequence.saturating_sub(expected));
+        let missed = self.expected.map_or(0, |expected| taken.sequence.saturating_sub(expected));
         self.expected = Some(taken.sequence.wrapping_add(1));
         self.published_on = taken.cpu;
         self.stats.received += 1;
@@ -277,10 +273,7 @@ impl Consumer {
         })?;
         let cached = &mut self.cache[taken.slot as usize];
         // The slot's last frame is gone, so usually nobody else has its description: no allocation then.
-        match cached
-            .as_mut()
-            .and_then(|(version, shared)| Some((version, Arc::get_mut(shared)?)))
-        {
+        match cached.as_mut().and_then(|(version, shared)| Some((version, Arc::get_mut(shared)?))) {
             Some((version, place)) => {
                 *version = taken.version;
                 *place = described;
@@ -350,11 +343,7 @@ impl Consumer {
     }
 
     fn check_fork(&self) -> Result<()> {
-        if self.generation == fork::generation() {
-            Ok(())
-        } else {
-            Err(Error::forked())
-        }
+        if self.generation == fork::generation() { Ok(()) } else { Err(Error::forked()) }
     }
 
     /// Name of the stream.

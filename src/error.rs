@@ -104,12 +104,7 @@ struct Inner {
 impl Error {
     /// Makes an error of `kind`; `message` should say what to do next.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            message: message.into(),
-            context: Vec::new(),
-            source: None,
-        }))
+        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
     }
 
     /// An error of the operating system, its kind taken from `errno`.
@@ -182,11 +177,7 @@ impl fmt::Display for Error {
             write!(f, "{separator}{key}: {value}")?;
             separator = ", ";
         }
-        if self.0.context.is_empty() {
-            Ok(())
-        } else {
-            f.write_str(")")
-        }
+        if self.0.context.is_empty() { Ok(()) } else { f.write_str(")") }
     }
 }
 
@@ -286,9 +277,7 @@ mod tests {
 
     #[test]
     fn shows_message_then_context() {
-        let error = Error::invalid("65 slots asked for")
-            .hint("use 1 to 64")
-            .with("stream", "cam");
+        let error = Error::invalid("65 slots asked for").hint("use 1 to 64").with("stream", "cam");
         assert_eq!(error.to_string(), "65 slots asked for; use 1 to 64 (stream: cam)");
     }
 }

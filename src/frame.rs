@@ -23,12 +23,7 @@ pub struct Frame {
 
 impl Frame {
     pub(crate) fn new(attachment: Arc<Attachment>, described: Arc<Described>, taken: Taken) -> Self {
-        Self {
-            attachment,
-            described,
-            taken,
-            generation: fork::generation(),
-        }
+        Self { attachment, described, taken, generation: fork::generation() }
     }
 
     /// Which publication of the stream this is, from 0.
@@ -198,10 +193,7 @@ impl<F: AsRef<Frame>> PrivateView<F> {
             return Err(Error::forked());
         }
         let (mapping, offset) = inner.attachment.pool.claim_private(inner.taken.slot)?;
-        let start = mapping
-            .mapped()
-            .start
-            .map_addr(|addr| addr.saturating_add(offset));
+        let start = mapping.mapped().start.map_addr(|addr| addr.saturating_add(offset));
         Ok(Self { start, frame })
     }
 

@@ -35,10 +35,7 @@
 //! `docs/architecture.md` is the map, `docs/protocol.md` every byte, `docs/memory-model.md` every ordering.
 
 #![deny(unsafe_code, reason = "only shm/ and sys/ may, and say so")]
-#![cfg_attr(
-    bips_loom,
-    allow(dead_code, unused_imports, reason = "only the signaler is modelled")
-)]
+#![cfg_attr(bips_loom, allow(dead_code, unused_imports, reason = "only the signaler is modelled"))]
 
 #[macro_use]
 mod bitset;

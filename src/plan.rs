@@ -48,34 +48,21 @@ impl Registry {
     /// `InvalidArgument` for a kind this registry doesn't know; `Unsupported` with every candidate's reason.
     pub fn plan(&self, kind: &str, requirements: &Requirements) -> Result<Planned> {
         let known = || {
-            self.backends
-                .iter()
-                .map(|backend| backend.info().kind.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
+            self.backends.iter().map(|backend| backend.info().kind.as_str()).collect::<Vec<_>>().join(", ")
         };
-        let candidates: Vec<_> = self
-            .backends
-            .iter()
-            .filter(|backend| kind == "auto" || backend.info().kind == kind)
-            .collect();
+        let candidates: Vec<_> =
+            self.backends.iter().filter(|backend| kind == "auto" || backend.info().kind == kind).collect();
         if candidates.is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!(
-                    "{kind:?} is no memory kind of this build; use \"auto\" or one of: {}",
-                    known()
-                ),
+                format!("{kind:?} is no memory kind of this build; use \"auto\" or one of: {}", known()),
             ));
         }
         let mut reasons = Vec::new();
         for backend in candidates {
             match backend.plan(requirements) {
                 Ok(layout) => {
-                    return Ok(Planned {
-                        backend: backend.clone(),
-                        layout,
-                    });
+                    return Ok(Planned { backend: backend.clone(), layout });
                 }
                 // The only candidate's own words say it best.
                 Err(error) if kind != "auto" => return Err(error),
@@ -84,11 +71,7 @@ impl Registry {
         }
         Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "no memory kind serves usage {}: {}",
-                requirements.usage,
-                reasons.join("; ")
-            ),
+            format!("no memory kind serves usage {}: {}", requirements.usage, reasons.join("; ")),
         )
         .hint("ask for less usage, or see `bips doctor`"))
     }

@@ -30,24 +30,13 @@ impl Pool {
     ) -> Result<Self> {
         let mut private: Vec<(Arc<dyn Memory>, _)> = Vec::new();
         for allocation in &allocations {
-            if !private
-                .iter()
-                .any(|(memory, _)| Arc::ptr_eq(memory, &allocation.memory))
-            {
+            if !private.iter().any(|(memory, _)| Arc::ptr_eq(memory, &allocation.memory)) {
                 private.push((allocation.memory.clone(), OnceLock::new()));
             }
         }
-        let slots = allocations
-            .into_iter()
-            .map(|slot| SlotMemory::new(slot, access))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            slots,
-            info: info.clone(),
-            slot_bytes,
-            private,
-            private_slots: AtomicU64::new(0),
-        })
+        let slots =
+            allocations.into_iter().map(|slot| SlotMemory::new(slot, access)).collect::<Result<_>>()?;
+        Ok(Self { slots, info: info.clone(), slot_bytes, private, private_slots: AtomicU64::new(0) })
     }
 
     /// The pool a welcome describes, over memory objects already opened.
@@ -64,11 +53,7 @@ impl Pool {
                 let memory = memories.get(slot.memory as usize).cloned();
                 let memory =
                     memory.ok_or_else(|| Error::protocol("a slot in a memory object that was not sent"))?;
-                Ok(Allocation {
-                    memory,
-                    offset: slot.offset,
-                    len: welcome.slot_bytes,
-                })
+                Ok(Allocation { memory, offset: slot.offset, len: welcome.slot_bytes })
             })
             .collect::<Result<_>>()?;
         Self::new(allocations, info, welcome.slot_bytes, access)
@@ -94,10 +79,7 @@ impl Pool {
 
     fn memory_of(&self, slot: usize) -> usize {
         let memory = &self.slots[slot].allocation().memory;
-        self.private
-            .iter()
-            .position(|(other, _)| Arc::ptr_eq(other, memory))
-            .expect("collected in `new`")
+        self.private.iter().position(|(other, _)| Arc::ptr_eq(other, memory)).expect("collected in `new`")
     }
 
     pub(crate) fn slot(&self, slot: u32) -> &SlotMemory {

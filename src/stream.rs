@@ -16,9 +16,7 @@ impl StreamName {
     pub(crate) fn new(name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
-        let components_ok = name
-            .split('/')
-            .all(|part| !part.is_empty() && !part.starts_with('.'));
+        let components_ok = name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
         if (1..=100).contains(&name.len()) && name.chars().all(allowed) && components_ok {
             return Ok(Self(name));
         }
@@ -52,9 +50,7 @@ impl fmt::Display for StreamName {
 /// somebody else.
 pub fn runtime_dir(explicit: Option<&Path>) -> Result<PathBuf> {
     let named = explicit.map(|dir| (dir.to_path_buf(), "directory")).or_else(|| {
-        std::env::var_os("BIPS_DIR")
-            .filter(|dir| !dir.is_empty())
-            .map(|dir| (PathBuf::from(dir), "BIPS_DIR"))
+        std::env::var_os("BIPS_DIR").filter(|dir| !dir.is_empty()).map(|dir| (PathBuf::from(dir), "BIPS_DIR"))
     });
     if let Some((dir, source)) = named {
         return if dir.is_dir() {
@@ -62,10 +58,7 @@ pub fn runtime_dir(explicit: Option<&Path>) -> Result<PathBuf> {
         } else {
             Err(Error::new(
                 ErrorKind::NotFound,
-                format!(
-                    "the runtime directory {} does not exist; make it with: mkdir -p {0}",
-                    dir.display()
-                ),
+                format!("the runtime directory {} does not exist; make it with: mkdir -p {0}", dir.display()),
             )
             .with("named by", source))
         };
@@ -74,10 +67,7 @@ pub fn runtime_dir(explicit: Option<&Path>) -> Result<PathBuf> {
     if system.is_dir() {
         return Ok(system.into());
     }
-    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_dir())
-    {
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir()) {
         return private_dir(runtime.join("bips"));
     }
     private_dir(PathBuf::from(format!("/tmp/bips-{}", getuid())))
@@ -151,14 +141,10 @@ impl Policy {
         let depth = match text {
             "reliable" => return Ok(Self::Reliable),
             "latest" => Some(1),
-            _ => text
-                .strip_prefix("keep-last:")
-                .and_then(|depth| depth.parse().ok()),
+            _ => text.strip_prefix("keep-last:").and_then(|depth| depth.parse().ok()),
         };
         let policy = depth.map(Self::KeepLast).ok_or_else(|| {
-            Error::invalid(format!(
-                "{text:?} is no policy; use \"reliable\", \"latest\" or \"keep-last:N\""
-            ))
+            Error::invalid(format!("{text:?} is no policy; use \"reliable\", \"latest\" or \"keep-last:N\""))
         })?;
         policy.checked()
     }
@@ -193,18 +179,7 @@ mod tests {
         for good in ["cam", "front-camera", "a/b.c/d_1", &"x".repeat(100)] {
             assert!(StreamName::new(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            ".",
-            "a//b",
-            "/a",
-            "a/",
-            "../a",
-            "a/.b",
-            "a b",
-            "ü",
-            &"x".repeat(101),
-        ] {
+        for bad in ["", ".", "a//b", "/a", "a/", "../a", "a/.b", "a b", "ü", &"x".repeat(101)] {
             let error = StreamName::new(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             assert!(error.to_string().contains("1 to 100"), "{error}");
@@ -220,12 +195,7 @@ mod tests {
         for policy in ["reliable", "latest", "keep-last:5"] {
             assert_eq!(Policy::parse(policy).unwrap().to_string(), policy);
         }
-        assert!(
-            AccessRule::parse("group:")
-                .unwrap_err()
-                .to_string()
-                .contains("group:NAME")
-        );
+        assert!(AccessRule::parse("group:").unwrap_err().to_string().contains("group:NAME"));
         for bad in ["", "keep-last:0", "keep-last:65", "keep-last:x", "newest"] {
             assert!(Policy::parse(bad).is_err(), "{bad}");
         }
@@ -235,9 +205,6 @@ mod tests {
     fn a_named_directory_must_exist() {
         let error = runtime_dir(Some(Path::new("/nonexistent/bips"))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(
-            error.to_string().contains("mkdir -p /nonexistent/bips"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("mkdir -p /nonexistent/bips"), "{error}");
     }
 }

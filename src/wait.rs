@@ -79,10 +79,7 @@ mod tests {
     fn seconds_are_checked() {
         assert_eq!(Wait::seconds(None).unwrap(), Wait::Forever);
         assert_eq!(Wait::seconds(Some(0.0)).unwrap(), Wait::Now);
-        assert_eq!(
-            Wait::seconds(Some(1.5)).unwrap(),
-            Wait::For(Duration::from_millis(1500))
-        );
+        assert_eq!(Wait::seconds(Some(1.5)).unwrap(), Wait::For(Duration::from_millis(1500)));
         for bad in [-1.0, f64::NAN, f64::NEG_INFINITY, 1e12] {
             let error = Wait::seconds(Some(bad)).unwrap_err();
             assert!(error.to_string().contains("from 0 upwards"), "{error}");

@@ -25,10 +25,7 @@ impl Shape {
     /// # Errors
     /// `InvalidArgument` for more than [`MAX_DIMS`] dimensions.
     pub fn new(dims: &[u64]) -> Result<Self> {
-        let mut shape = Self {
-            len: dims.len() as u8,
-            ..Self::default()
-        };
+        let mut shape = Self { len: dims.len() as u8, ..Self::default() };
         match shape.dims.get_mut(..dims.len()) {
             Some(to) => to.copy_from_slice(dims),
             None => {
@@ -43,8 +40,7 @@ impl Shape {
 
     /// Elements in all; `None` when that number overflows.
     pub(crate) fn elements(&self) -> Option<u64> {
-        self.iter()
-            .try_fold(1u64, |product, dim| product.checked_mul(*dim))
+        self.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))
     }
 }
 
@@ -66,11 +62,7 @@ impl fmt::Display for Shape {
         for (i, dim) in self.iter().enumerate() {
             write!(f, "{}{dim}", if i == 0 { "" } else { " x " })?;
         }
-        if self.is_empty() {
-            f.write_str("scalar")
-        } else {
-            Ok(())
-        }
+        if self.is_empty() { f.write_str("scalar") } else { Ok(()) }
     }
 }
 
@@ -110,12 +102,7 @@ impl Content {
             stride = stride.checked_mul(dim).ok_or_else(too_large)?;
         }
         let mut planes = [Plane::default(); MAX_PLANES];
-        planes[0] = Plane {
-            offset: 0,
-            stride: nbytes,
-            width: nbytes,
-            rows: 1,
-        };
+        planes[0] = Plane { offset: 0, stride: nbytes, width: nbytes, rows: 1 };
         Ok(Self {
             dtype,
             shape,
@@ -138,9 +125,8 @@ impl Content {
     /// # Errors
     /// `InvalidArgument` for a size of zero, beyond 2^16 pixels a side, or odd where the format subsamples.
     pub fn image(fourcc: Fourcc, width: u32, height: u32) -> Result<Self> {
-        let format = fourcc
-            .format()
-            .ok_or_else(|| Error::invalid(format!("{fourcc} is no known pixel format")))?;
+        let format =
+            fourcc.format().ok_or_else(|| Error::invalid(format!("{fourcc} is no known pixel format")))?;
         let allowed = 1..=1 << 16;
         if !allowed.contains(&width) || !allowed.contains(&height) {
             return Err(Error::invalid(format!(
@@ -156,10 +142,7 @@ impl Content {
         }
         let rows = format.tensor_rows(u64::from(height));
         let dims = [rows, u64::from(width), u64::from(format.channels)];
-        let mut content = Self::tensor(
-            format.dtype,
-            if format.channels == 1 { &dims[..2] } else { &dims },
-        )?;
+        let mut content = Self::tensor(format.dtype, if format.channels == 1 { &dims[..2] } else { &dims })?;
         let (planes, plane_count) = format.planes(width, height);
         content.fourcc = Some(fourcc);
         (content.width, content.height) = (width, height);
@@ -265,10 +248,7 @@ impl Format {
             ([rows, width, channels], expected) if *channels == u64::from(expected) => (*rows, *width),
             _ => return None,
         };
-        Some((
-            u32::try_from(width).ok()?,
-            u32::try_from(self.height_of(rows)?).ok()?,
-        ))
+        Some((u32::try_from(width).ok()?, u32::try_from(self.height_of(rows)?).ok()?))
     }
 }
 
@@ -325,15 +305,7 @@ mod tests {
         assert_eq!(content.shape(), [1080, 1920, 3]);
         assert_eq!(content.strides(), [5760, 3, 1]);
         assert_eq!(content.nbytes(), 1920 * 1080 * 3);
-        assert_eq!(
-            content.planes(),
-            [Plane {
-                offset: 0,
-                stride: 5760,
-                width: 5760,
-                rows: 1080
-            }]
-        );
+        assert_eq!(content.planes(), [Plane { offset: 0, stride: 5760, width: 5760, rows: 1080 }]);
         assert_eq!(Content::image(fourcc("Y16"), 8, 4).unwrap().shape(), [4, 8]);
     }
 
@@ -341,36 +313,20 @@ mod tests {
     fn planar_images_know_their_planes() {
         let content = Content::image(fourcc("NV12"), 640, 480).unwrap();
         assert_eq!(content.shape(), [720, 640]);
-        assert_eq!(
-            content.planes()[1],
-            Plane {
-                offset: 640 * 480,
-                stride: 640,
-                width: 640,
-                rows: 240
-            }
-        );
+        assert_eq!(content.planes()[1], Plane { offset: 640 * 480, stride: 640, width: 640, rows: 240 });
         let content = Content::image(fourcc("YU12"), 640, 480).unwrap();
         assert_eq!(content.shape(), [720, 640]);
         assert_eq!(content.nbytes(), 640 * 480 * 3 / 2);
         let last = content.planes()[2];
         assert_eq!(last.offset + last.stride * last.rows, content.nbytes());
-        assert!(
-            Content::image(fourcc("NV12"), 641, 480)
-                .unwrap_err()
-                .to_string()
-                .contains("multiple of 2")
-        );
+        assert!(Content::image(fourcc("NV12"), 641, 480).unwrap_err().to_string().contains("multiple of 2"));
     }
 
     #[test]
     fn a_frame_may_be_smaller_but_not_larger() {
         let stream = Content::image(fourcc("RGB3"), 64, 48).unwrap();
         let smaller = stream.reshaped(&[24, 32, 3], stream.nbytes()).unwrap();
-        assert_eq!(
-            (smaller.width(), smaller.height(), smaller.nbytes()),
-            (32, 24, 24 * 32 * 3)
-        );
+        assert_eq!((smaller.width(), smaller.height(), smaller.nbytes()), (32, 24, 24 * 32 * 3));
         let error = stream.reshaped(&[49, 64, 3], stream.nbytes()).unwrap_err();
         assert!(error.to_string().contains("a slot has 9216"), "{error}");
         assert!(stream.reshaped(&[24, 32], stream.nbytes()).is_err());

@@ -37,34 +37,21 @@ impl DType {
     /// # Errors
     /// `InvalidArgument`, listing the names there are.
     pub fn parse(name: &str) -> Result<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, text)| *text == name)
-            .map(|(dtype, _)| *dtype)
-            .ok_or_else(|| {
-                let known: Vec<_> = Self::ALL.iter().map(|(_, text)| *text).collect();
-                Error::invalid(format!(
-                    "{name:?} is no element type bips knows; use one of {}",
-                    known.join(", ")
-                ))
-            })
+        Self::ALL.iter().find(|(_, text)| *text == name).map(|(dtype, _)| *dtype).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|(_, text)| *text).collect();
+            Error::invalid(format!("{name:?} is no element type bips knows; use one of {}", known.join(", ")))
+        })
     }
 
     /// The type with these DLPack numbers, if bips knows it.
     pub fn from_dlpack(code: u8, bits: u8, lanes: u16) -> Option<Self> {
         let wanted = Self { code, bits, lanes };
-        Self::ALL
-            .iter()
-            .map(|(dtype, _)| *dtype)
-            .find(|dtype| *dtype == wanted)
+        Self::ALL.iter().map(|(dtype, _)| *dtype).find(|dtype| *dtype == wanted)
     }
 
     /// NumPy's name of the type.
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(dtype, _)| *dtype == self)
-            .map_or("unknown", |(_, text)| text)
+        Self::ALL.iter().find(|(dtype, _)| *dtype == self).map_or("unknown", |(_, text)| text)
     }
 
     /// Bytes of one element.
@@ -102,10 +89,7 @@ mod tests {
     fn names_and_numbers_agree() {
         for (dtype, name) in DType::ALL {
             assert_eq!(DType::parse(name).unwrap(), *dtype);
-            assert_eq!(
-                DType::from_dlpack(dtype.code(), dtype.bits(), dtype.lanes()),
-                Some(*dtype)
-            );
+            assert_eq!(DType::from_dlpack(dtype.code(), dtype.bits(), dtype.lanes()), Some(*dtype));
             assert_eq!(dtype.name(), *name);
         }
         assert_eq!(DType::from_dlpack(1, 8, 4), None);

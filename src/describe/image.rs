@@ -40,14 +40,7 @@ pub(super) struct Format {
 }
 
 const fn packed(fourcc: &'static [u8; 4], dtype: DType, channels: u32) -> Format {
-    Format {
-        fourcc,
-        dtype,
-        channels,
-        align_x: 1,
-        align_y: 1,
-        chroma: &[],
-    }
+    Format { fourcc, dtype, channels, align_x: 1, align_y: 1, chroma: &[] }
 }
 
 const FORMATS: &[Format] = &[
@@ -57,26 +50,10 @@ const FORMATS: &[Format] = &[
     packed(b"Y16 ", DType::U16, 1),
     packed(b"AB24", DType::U8, 4),
     packed(b"AR24", DType::U8, 4),
-    Format {
-        align_x: 2,
-        ..packed(b"YUYV", DType::U8, 2)
-    },
-    Format {
-        align_x: 2,
-        ..packed(b"UYVY", DType::U8, 2)
-    },
-    Format {
-        align_x: 2,
-        align_y: 2,
-        chroma: &[(1, 2)],
-        ..packed(b"NV12", DType::U8, 1)
-    },
-    Format {
-        align_x: 2,
-        align_y: 2,
-        chroma: &[(2, 2), (2, 2)],
-        ..packed(b"YU12", DType::U8, 1)
-    },
+    Format { align_x: 2, ..packed(b"YUYV", DType::U8, 2) },
+    Format { align_x: 2, ..packed(b"UYVY", DType::U8, 2) },
+    Format { align_x: 2, align_y: 2, chroma: &[(1, 2)], ..packed(b"NV12", DType::U8, 1) },
+    Format { align_x: 2, align_y: 2, chroma: &[(2, 2), (2, 2)], ..packed(b"YU12", DType::U8, 1) },
 ];
 
 impl Fourcc {
@@ -91,10 +68,7 @@ impl Fourcc {
         }
         let fourcc = Self(bytes);
         if code.len() > 4 || fourcc.format().is_none() {
-            let known: Vec<_> = FORMATS
-                .iter()
-                .map(|format| Self(*format.fourcc).to_string())
-                .collect();
+            let known: Vec<_> = FORMATS.iter().map(|format| Self(*format.fourcc).to_string()).collect();
             return Err(Error::invalid(format!(
                 "{code:?} is no pixel format bips knows; use a V4L2 code, one of {}, or publish a plain tensor",
                 known.join(", ")
@@ -124,20 +98,10 @@ impl Format {
         let row = u64::from(width) * u64::from(self.channels) * self.dtype.size() as u64;
         let rows = u64::from(height);
         let mut planes = [Plane::default(); MAX_PLANES];
-        planes[0] = Plane {
-            offset: 0,
-            stride: row,
-            width: row,
-            rows,
-        };
+        planes[0] = Plane { offset: 0, stride: row, width: row, rows };
         let mut offset = row * rows;
         for (plane, (by_x, by_y)) in planes[1..].iter_mut().zip(self.chroma) {
-            *plane = Plane {
-                offset,
-                stride: row / by_x,
-                width: row / by_x,
-                rows: rows / by_y,
-            };
+            *plane = Plane { offset, stride: row / by_x, width: row / by_x, rows: rows / by_y };
             offset += plane.stride * plane.rows;
         }
         (planes, 1 + self.chroma.len())
@@ -146,11 +110,7 @@ impl Format {
     /// Rows of the tensor view: those of the luma plane, plus the chroma planes seen as rows as wide.
     pub(super) fn tensor_rows(&self, height: u64) -> u64 {
         // Every subsampled planar format in the table is 4:2:0: half as many bytes again.
-        if self.chroma.is_empty() {
-            height
-        } else {
-            height + height / 2
-        }
+        if self.chroma.is_empty() { height } else { height + height / 2 }
     }
 
     /// The inverse of [`Format::tensor_rows`].

@@ -24,11 +24,8 @@ pub(crate) struct Described {
 
 impl Described {
     pub(crate) fn new(content: Content, metadata: &[u8]) -> Result<Self> {
-        let mut described = Self {
-            content,
-            metadata: [0; MAX_METADATA],
-            metadata_len: metadata.len() as u16,
-        };
+        let mut described =
+            Self { content, metadata: [0; MAX_METADATA], metadata_len: metadata.len() as u16 };
         described
             .metadata
             .get_mut(..metadata.len())
@@ -118,11 +115,7 @@ impl Described {
         for (to, word) in metadata.chunks_exact_mut(8).zip(&words[METADATA..END]) {
             to.copy_from_slice(&word.to_le_bytes());
         }
-        Some(Self {
-            content,
-            metadata,
-            metadata_len,
-        })
+        Some(Self { content, metadata, metadata_len })
     }
 }
 
@@ -133,12 +126,9 @@ impl Content {
             return Some(0);
         }
         let size = self.dtype.size() as u64;
-        self.shape
-            .iter()
-            .zip(self.strides())
-            .try_fold(size, |end, (dim, stride)| {
-                end.checked_add(u64::try_from(*stride).ok()?.checked_mul(dim - 1)?)
-            })
+        self.shape.iter().zip(self.strides()).try_fold(size, |end, (dim, stride)| {
+            end.checked_add(u64::try_from(*stride).ok()?.checked_mul(dim - 1)?)
+        })
     }
 
     /// Takes offsets and strides from `words`, what follows from the format from the format.
@@ -156,12 +146,7 @@ impl Content {
                     return None;
                 }
                 let mut planes = [Plane::default(); MAX_PLANES];
-                planes[0] = Plane {
-                    offset: 0,
-                    stride: self.nbytes,
-                    width: self.nbytes,
-                    rows: 1,
-                };
+                planes[0] = Plane { offset: 0, stride: self.nbytes, width: self.nbytes, rows: 1 };
                 planes
             }
         };
@@ -169,12 +154,8 @@ impl Content {
         {
             (expected.offset, expected.stride) = (words[0], words[1]);
             if expected.rows > 0 {
-                let end = expected
-                    .stride
-                    .checked_mul(expected.rows - 1)?
-                    .checked_add(expected.width)?;
-                end.checked_add(expected.offset)
-                    .filter(|end| *end <= self.nbytes)?;
+                let end = expected.stride.checked_mul(expected.rows - 1)?.checked_add(expected.width)?;
+                end.checked_add(expected.offset).filter(|end| *end <= self.nbytes)?;
             }
             *plane = expected;
         }
@@ -205,10 +186,7 @@ mod tests {
     #[test]
     fn comes_back_as_it_went() {
         for described in samples() {
-            assert_eq!(
-                Described::decode(&described.encode(), 1 << 20).unwrap(),
-                described
-            );
+            assert_eq!(Described::decode(&described.encode(), 1 << 20).unwrap(), described);
         }
     }
 

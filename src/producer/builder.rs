@@ -173,8 +173,7 @@ impl ProducerBuilder {
     /// `Unsupported` (no memory kind serves the usage).
     pub fn create(self) -> Result<Producer> {
         let name = StreamName::new(self.name.as_str())?;
-        self.create_named(name.clone())
-            .map_err(|error| error.with("stream", name))
+        self.create_named(name.clone()).map_err(|error| error.with("stream", name))
     }
 
     fn create_named(self, name: StreamName) -> Result<Producer> {
@@ -185,9 +184,7 @@ impl ProducerBuilder {
         })?;
         let slots = self.slots;
         if !(1..=MAX_SLOTS).contains(&slots) {
-            return Err(Error::invalid(format!(
-                "{slots} slots were asked for; a pool has 1 to {MAX_SLOTS}"
-            )));
+            return Err(Error::invalid(format!("{slots} slots were asked for; a pool has 1 to {MAX_SLOTS}")));
         }
         let max_held = self.max_held.unwrap_or_else(|| slots.saturating_sub(2).max(1));
         if !(1..=slots).contains(&max_held) {
@@ -202,23 +199,13 @@ impl ProducerBuilder {
                 slots - 1
             )));
         }
-        let requirements = Requirements {
-            content,
-            slots,
-            usage: self.usage,
-            writable: self.writable,
-        };
+        let requirements = Requirements { content, slots, usage: self.usage, writable: self.writable };
         let planned = self.registry.plan(&self.memory, &requirements)?;
         content.fits(planned.layout.slot_bytes)?;
 
         let claim = Claim::take(self.directory.as_deref(), &name)?;
         let allocations = planned.backend.allocate(&planned.layout, slots)?;
-        let pool = Pool::new(
-            allocations,
-            planned.backend.info(),
-            planned.layout.slot_bytes,
-            Access::Write,
-        )?;
+        let pool = Pool::new(allocations, planned.backend.info(), planned.layout.slot_bytes, Access::Write)?;
         let inner = Arc::new(Inner::new(Parts {
             name,
             content,

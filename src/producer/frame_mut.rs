@@ -22,12 +22,7 @@ impl FrameMut {
     /// For a slot that `look` has just given out.
     pub(super) fn new(inner: Arc<Inner>, slot: u32) -> Self {
         let memory = WritableSlot::acquired(inner.pool.slot(slot).clone());
-        Self {
-            inner,
-            memory,
-            slot,
-            holds: true,
-        }
+        Self { inner, memory, slot, holds: true }
     }
 
     /// Index of the slot in its pool.
@@ -65,10 +60,7 @@ impl FrameMut {
         if !self.inner.is_forked() {
             self.inner.hold(self.slot);
         }
-        SlotHold {
-            inner: self.inner.clone(),
-            slot: self.slot,
-        }
+        SlotHold { inner: self.inner.clone(), slot: self.slot }
     }
 
     /// Hands the frame to every consumer, once `ready`. Returns its sequence number, from 0. Never waits for a
@@ -103,11 +95,7 @@ impl Drop for FrameMut {
 
 impl fmt::Debug for FrameMut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "FrameMut {{ stream: {}, slot: {} }}",
-            self.inner.name, self.slot
-        )
+        write!(f, "FrameMut {{ stream: {}, slot: {} }}", self.inner.name, self.slot)
     }
 }
 
@@ -140,10 +128,7 @@ impl Clone for SlotHold {
         if !self.inner.is_forked() {
             self.inner.hold(self.slot);
         }
-        Self {
-            inner: self.inner.clone(),
-            slot: self.slot,
-        }
+        Self { inner: self.inner.clone(), slot: self.slot }
     }
 }
 
@@ -157,10 +142,6 @@ impl Drop for SlotHold {
 
 impl fmt::Debug for SlotHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SlotHold {{ stream: {}, slot: {} }}",
-            self.inner.name, self.slot
-        )
+        write!(f, "SlotHold {{ stream: {}, slot: {} }}", self.inner.name, self.slot)
     }
 }

@@ -77,11 +77,7 @@ impl Inner {
             stream_id,
             board,
             bell,
-            state: Mutex::new(State {
-                publisher,
-                special,
-                described: 0,
-            }),
+            state: Mutex::new(State { publisher, special, described: 0 }),
             joined: Condvar::new(),
         })
     }
@@ -132,25 +128,18 @@ impl Inner {
         let closed = || {
             Error::new(
                 ErrorKind::Closed,
-                format!(
-                    "the producer of {} is closed; the frame was not published",
-                    self.name
-                ),
+                format!("the producer of {} is closed; the frame was not published", self.name),
             )
         };
-        let words = match words.and_then(|words| {
-            if state.publisher.is_closed() {
-                Err(closed())
-            } else {
-                Ok(words)
-            }
-        }) {
-            Ok(words) => words,
-            Err(error) => {
-                state.publisher.unhold(slot);
-                return Err(error);
-            }
-        };
+        let words =
+            match words.and_then(|words| if state.publisher.is_closed() { Err(closed()) } else { Ok(words) })
+            {
+                Ok(words) => words,
+                Err(error) => {
+                    state.publisher.unhold(slot);
+                    return Err(error);
+                }
+            };
         let place = &mut state.special[slot as usize];
         let known = state.described & (1 << slot) != 0;
         let new_words = match words {
@@ -168,11 +157,7 @@ impl Inner {
             }
         }
         let published = monotonic_ns();
-        let hot = Hot {
-            published,
-            captured: description.timestamp.unwrap_or(published),
-            cpu: hot_cpu,
-        };
+        let hot = Hot { published, captured: description.timestamp.unwrap_or(published), cpu: hot_cpu };
         Ok(state.publisher.publish(slot, &hot, new_words.as_ref()))
     }
 
@@ -189,9 +174,7 @@ impl Inner {
     }
 
     fn plain_words(&self) -> [u64; DESCRIPTION_WORDS] {
-        Described::new(self.content, &[])
-            .expect("no metadata is not too much")
-            .encode()
+        Described::new(self.content, &[]).expect("no metadata is not too much").encode()
     }
 
     pub(super) fn hold(&self, slot: u32) {
@@ -238,11 +221,7 @@ impl Inner {
             };
             // An hour at a time is as good as for ever.
             let left = left.unwrap_or(Duration::from_secs(3600));
-            state = self
-                .joined
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.joined.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -283,11 +262,7 @@ impl Inner {
             "all {} slots of {} are taken: {}; release frames sooner, raise `slots`, or let consumers use keep-last",
             self.pool.len(),
             self.name,
-            if holders.is_empty() {
-                String::from("freed just now")
-            } else {
-                holders.join(", ")
-            }
+            if holders.is_empty() { String::from("freed just now") } else { holders.join(", ") }
         )
     }
 }
@@ -337,14 +312,8 @@ impl Host for Inner {
         }
         let (memories, slots, pool_fds) = self.pool.export()?;
         let mut segment = Segment::create("seat", SEAT_BYTES, Sharing::ReadWrite)?;
-        let seat_fd = segment
-            .take_fd()
-            .ok_or_else(|| Error::protocol("a seat without a descriptor"))?;
-        let mut fds = vec![
-            duplicate(self.board.segment())?,
-            seat_fd,
-            duplicate(self.bell.segment())?,
-        ];
+        let seat_fd = segment.take_fd().ok_or_else(|| Error::protocol("a seat without a descriptor"))?;
+        let mut fds = vec![duplicate(self.board.segment())?, seat_fd, duplicate(self.bell.segment())?];
         fds.extend(pool_fds);
         let seat = Shared::<Seat>::over(Arc::new(segment));
 
@@ -412,9 +381,6 @@ impl Host for Inner {
 }
 
 fn duplicate(segment: &Segment) -> Result<OwnedFd> {
-    let fd = segment
-        .fd()
-        .ok_or_else(|| Error::protocol("a segment without a descriptor"))?;
-    fd.try_clone_to_owned()
-        .map_err(|error| Error::system("duplicating a descriptor", error))
+    let fd = segment.fd().ok_or_else(|| Error::protocol("a segment without a descriptor"))?;
+    fd.try_clone_to_owned().map_err(|error| Error::system("duplicating a descriptor", error))
 }

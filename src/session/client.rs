@@ -85,11 +85,7 @@ impl Attachment {
             return Ok(socket.as_raw_fd());
         }
         let (ours, theirs) = socket::pair()?;
-        let sent = socket::send(
-            self.link.socket.as_fd(),
-            &Request::Poll.encode(),
-            &[theirs.as_fd()],
-        );
+        let sent = socket::send(self.link.socket.as_fd(), &Request::Poll.encode(), &[theirs.as_fd()]);
         if !self.is_gone() && !matches!(sent, Ok(true)) {
             return Err(Error::new(
                 ErrorKind::System,
@@ -104,11 +100,7 @@ impl Attachment {
 
     /// Whether `poll_fd` was ever asked for.
     pub(crate) fn polls(&self) -> bool {
-        self.link
-            .poll
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
+        self.link.poll.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Empties the poll descriptor, so that it is readable only for what comes next.
@@ -135,7 +127,7 @@ pub(crate) fn attach(
     let (socket, reply, fds) = converse(root, name, Request::Join(policy), deadline)?;
     let Reply::Welcome(welcome) = reply else {
         return Err(
-            Error::protocol("the producer answered something else than was asked").with("stream", name),
+            Error::protocol("the producer answered something else than was asked").with("stream", name)
         );
     };
     seat(socket, welcome, fds, policy, registry).map_err(|error| error.with("stream", name))
@@ -171,15 +163,9 @@ fn seat(
     let seat = Shared::<Seat>::over(segment(SEAT_BYTES, Sharing::ReadWrite)?);
     let bell = Shared::<Bell>::over(segment(BELL_BYTES, Sharing::ReadWrite)?);
     if !board.matches(welcome.slots.len() as u32, welcome.stream_id) {
-        return Err(Error::protocol(
-            "the board is not the one the handshake speaks of",
-        ));
+        return Err(Error::protocol("the board is not the one the handshake speaks of"));
     }
-    let access = if welcome.writable {
-        Access::Write
-    } else {
-        Access::Read
-    };
+    let access = if welcome.writable { Access::Write } else { Access::Read };
     let memories = fds
         .zip(&welcome.memories)
         .map(|(fd, memory)| backend.import(ExternalHandle::from_wire(memory.tag, fd, memory.len)?, access))
@@ -194,13 +180,7 @@ fn seat(
         poll: Mutex::new(None),
     });
     let watched = monitor::watch(link.clone(), Interest::End)?;
-    Ok(Attachment {
-        subscriber,
-        pool,
-        welcome,
-        link,
-        _watched: watched,
-    })
+    Ok(Attachment { subscriber, pool, welcome, link, _watched: watched })
 }
 
 /// Sends one request and takes its one reply.
@@ -213,18 +193,9 @@ fn converse(
     let until = Instant::now() + PATIENCE;
     loop {
         let socket = rendezvous::connect(root, name, deadline)?;
-        let ended = || {
-            Error::new(
-                ErrorKind::NotFound,
-                "the producer ended while it was asked; try again",
-            )
-        };
+        let ended = || Error::new(ErrorKind::NotFound, "the producer ended while it was asked; try again");
         let sent = socket::send(socket.as_fd(), &request.encode(), &[]).unwrap_or(false);
-        let answer = if sent {
-            answer(socket.as_fd(), until)?
-        } else {
-            None
-        };
+        let answer = if sent { answer(socket.as_fd(), until)? } else { None };
         match answer {
             Some((Reply::Refused(ErrorKind::Closed, _), _)) | None => {
                 // It is just closing. A successor may take the name: wait for that one instead.

@@ -64,10 +64,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        Ok(self
-            .take(N)?
-            .try_into()
-            .expect("take gives as many bytes as asked"))
+        Ok(self.take(N)?.try_into().expect("take gives as many bytes as asked"))
     }
 
     pub(super) fn u16(&mut self) -> Result<u16> {
@@ -93,9 +90,7 @@ impl<'a> Reader<'a> {
     pub(super) fn text(&mut self, limit: usize) -> Result<String> {
         let len = usize::from(self.u16()?);
         if len > limit {
-            return Err(Error::protocol(
-                "the peer sent a text longer than the protocol allows",
-            ));
+            return Err(Error::protocol("the peer sent a text longer than the protocol allows"));
         }
         String::from_utf8(self.take(len)?.to_vec())
             .map_err(|_| Error::protocol("the peer sent a text that is not UTF-8"))

@@ -159,9 +159,9 @@ fn read_policy(reader: &mut Reader<'_>) -> Result<Policy> {
     match (reader.u32()?, reader.u32()?) {
         (0, _) => Ok(Policy::Reliable),
         (1, depth) => Policy::KeepLast(depth).checked(),
-        (kind, _) => Err(Error::protocol(format!(
-            "the peer asks for policy {kind}, which this version does not know"
-        ))),
+        (kind, _) => {
+            Err(Error::protocol(format!("the peer asks for policy {kind}, which this version does not know")))
+        }
     }
 }
 
@@ -193,9 +193,9 @@ impl Request {
             tag::JOIN => read_policy(&mut reader).map(Self::Join),
             tag::QUERY => Ok(Self::Query),
             tag::POLL => Ok(Self::Poll),
-            tag => Err(Error::protocol(format!(
-                "the peer sent request {tag}, which this version does not know"
-            ))),
+            tag => {
+                Err(Error::protocol(format!("the peer sent request {tag}, which this version does not know")))
+            }
         }
     }
 }
@@ -222,9 +222,9 @@ impl Reply {
                 let kind = ErrorKind::from_code(reader.u32()?);
                 Ok(Self::Refused(kind, reader.text(MAX_TEXT)?))
             }
-            tag => Err(Error::protocol(format!(
-                "the peer sent reply {tag}, which this version does not know"
-            ))),
+            tag => {
+                Err(Error::protocol(format!("the peer sent reply {tag}, which this version does not know")))
+            }
         }
     }
 }
@@ -232,11 +232,7 @@ impl Reply {
 impl Welcome {
     fn encode(&self) -> Vec<u8> {
         let mut writer = begin(tag::WELCOME);
-        writer
-            .words(&self.stream_id)
-            .u32(self.pid)
-            .u32(self.max_held)
-            .u32(self.writable.into());
+        writer.words(&self.stream_id).u32(self.pid).u32(self.max_held).u32(self.writable.into());
         writer.u32(self.slots.len() as u32).u64(self.slot_bytes);
         writer.text(&self.kind, MAX_KIND).raw(&self.device.0);
         write_content(&mut writer, &self.content);
@@ -257,9 +253,7 @@ impl Welcome {
         let (pid, max_held, flags) = (reader.u32()?, reader.u32()?, reader.u32()?);
         let slot_count = reader.u32()?;
         if !(1..=MAX_SLOTS).contains(&slot_count) || !(1..=slot_count).contains(&max_held) {
-            return Err(nonsense(&format!(
-                "{slot_count} slots, {max_held} of them at a time"
-            )));
+            return Err(nonsense(&format!("{slot_count} slots, {max_held} of them at a time")));
         }
         let slot_bytes = reader.u64()?;
         let kind = reader.text(MAX_KIND)?;
@@ -267,23 +261,15 @@ impl Welcome {
         let content = read_content(reader, slot_bytes)?;
         let memory_count = reader.u32()?;
         if !(1..=slot_count).contains(&memory_count) {
-            return Err(nonsense(&format!(
-                "{memory_count} memory objects for {slot_count} slots"
-            )));
+            return Err(nonsense(&format!("{memory_count} memory objects for {slot_count} slots")));
         }
         let mut memories = Vec::with_capacity(memory_count as usize);
         for _ in 0..memory_count {
-            memories.push(MemoryEntry {
-                tag: reader.u32()?,
-                len: reader.u64()?,
-            });
+            memories.push(MemoryEntry { tag: reader.u32()?, len: reader.u64()? });
         }
         let mut slots = Vec::with_capacity(slot_count as usize);
         for _ in 0..slot_count {
-            let slot = SlotEntry {
-                memory: reader.u32()?,
-                offset: reader.u64()?,
-            };
+            let slot = SlotEntry { memory: reader.u32()?, offset: reader.u64()? };
             let len = memories.get(slot.memory as usize).map(|memory| memory.len);
             let end = slot.offset.checked_add(slot_bytes);
             if len.zip(end).is_none_or(|(len, end)| end > len) {
@@ -292,45 +278,24 @@ impl Welcome {
             slots.push(slot);
         }
         let writable = flags & 1 != 0;
-        Ok(Self {
-            stream_id,
-            pid,
-            max_held,
-            writable,
-            slot_bytes,
-            kind,
-            device,
-            content,
-            memories,
-            slots,
-        })
+        Ok(Self { stream_id, pid, max_held, writable, slot_bytes, kind, device, content, memories, slots })
     }
 }
 
 impl StreamInfo {
     fn encode(&self) -> Vec<u8> {
         let mut writer = begin(tag::INFO);
-        writer
-            .text(&self.name, MAX_NAME)
-            .u32(self.pid)
-            .text(&self.memory, MAX_KIND);
+        writer.text(&self.name, MAX_NAME).u32(self.pid).text(&self.memory, MAX_KIND);
         writer.u32(self.slots).u64(self.slot_bytes);
         write_content(&mut writer, &self.content);
         writer.u64(self.published).u64(self.evicted);
         writer.u32(u32::from(self.writable) | u32::from(self.reliable) << 1);
-        writer
-            .text(&self.access, MAX_NAME)
-            .u32(self.max_held)
-            .u32(self.history);
+        writer.text(&self.access, MAX_NAME).u32(self.max_held).u32(self.history);
         writer.u32(self.consumers.len() as u32);
         for consumer in &self.consumers {
             writer.u32(consumer.pid).u32(consumer.uid);
             write_policy(&mut writer, consumer.policy);
-            writer
-                .u32(consumer.held)
-                .u32(consumer.unread)
-                .u64(consumer.received)
-                .u64(consumer.missed);
+            writer.u32(consumer.held).u32(consumer.unread).u64(consumer.received).u64(consumer.missed);
         }
         writer.finish()
     }
@@ -394,25 +359,13 @@ mod tests {
             device: DeviceId::default(),
             content: Content::tensor(DType::U8, &[10, 10]).unwrap(),
             memories: vec![MemoryEntry { tag: 1, len: 16384 }],
-            slots: (0..4)
-                .map(|i| SlotEntry {
-                    memory: 0,
-                    offset: i * 4096,
-                })
-                .collect(),
+            slots: (0..4).map(|i| SlotEntry { memory: 0, offset: i * 4096 }).collect(),
         }
     }
 
     fn info() -> StreamInfo {
-        let consumer = |policy| ConsumerInfo {
-            pid: 1,
-            uid: 2,
-            policy,
-            held: 3,
-            unread: 4,
-            received: 5,
-            missed: 6,
-        };
+        let consumer =
+            |policy| ConsumerInfo { pid: 1, uid: 2, policy, held: 3, unread: 4, received: 5, missed: 6 };
         StreamInfo {
             name: "a/b".into(),
             pid: 7,
@@ -427,21 +380,13 @@ mod tests {
             access: "group:video".into(),
             max_held: 2,
             history: 1,
-            consumers: [Policy::Reliable, Policy::KeepLast(3)]
-                .repeat(32)
-                .into_iter()
-                .map(consumer)
-                .collect(),
+            consumers: [Policy::Reliable, Policy::KeepLast(3)].repeat(32).into_iter().map(consumer).collect(),
         }
     }
 
     #[test]
     fn come_back_as_they_went() {
-        for request in [
-            Request::Join(Policy::Reliable),
-            Request::Join(Policy::KeepLast(7)),
-            Request::Query,
-        ] {
+        for request in [Request::Join(Policy::Reliable), Request::Join(Policy::KeepLast(7)), Request::Query] {
             assert_eq!(Request::decode(&request.encode()).unwrap(), request);
         }
         for reply in [
@@ -461,16 +406,10 @@ mod tests {
         message[4] = 9;
         let error = Request::decode(&message).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
-        assert!(
-            error.to_string().contains("1.0") && error.to_string().contains("9.0"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("1.0") && error.to_string().contains("9.0"), "{error}");
         let mut newer = Request::Query.encode();
         newer[6] = 5;
-        assert!(
-            Request::decode(&newer).is_ok(),
-            "a newer minor version is understood"
-        );
+        assert!(Request::decode(&newer).is_ok(), "a newer minor version is understood");
     }
 
     #[test]

@@ -39,12 +39,7 @@ impl Directory {
         let (nested, leaf) = name.split();
         let path = root.join(nested);
         match open_directory(&path) {
-            Ok(fd) => Ok(Some(Self {
-                fd,
-                root: root.into(),
-                nested: nested.into(),
-                leaf: leaf.into(),
-            })),
+            Ok(fd) => Ok(Some(Self { fd, root: root.into(), nested: nested.into(), leaf: leaf.into() })),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             Err(errno) => {
                 Err(Error::system("opening the runtime directory", errno).with("directory", path.display()))
@@ -71,10 +66,7 @@ impl Directory {
                 None => break,
             }
         }
-        Err(Error::new(
-            ErrorKind::System,
-            format!("{} vanishes as soon as it is made", path.display()),
-        ))
+        Err(Error::new(ErrorKind::System, format!("{} vanishes as soon as it is made", path.display())))
     }
 
     fn socket(&self) -> String {
@@ -125,9 +117,7 @@ impl Claim {
                         .with("directory", root.join(&directory.nested).display()));
                 }
             };
-            let inode = fstat(&file)
-                .map_err(|errno| Error::system("fstat", errno))?
-                .st_ino;
+            let inode = fstat(&file).map_err(|errno| Error::system("fstat", errno))?.st_ino;
             let file = ProcessFd::new(file)?;
             // nix's Flock wants to own the file; the at-fork registry does. The call is one line.
             match flock(file.as_fd(), FlockArg::LockExclusiveNonblock) {
@@ -136,19 +126,13 @@ impl Claim {
                 Err(errno) => return Err(Error::system("locking the stream's name", errno)),
             }
             // Whoever held it before may have removed the file after we opened it.
-            let now = fstatat(
-                &directory.fd,
-                directory.lock().as_str(),
-                nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
-            );
+            let now =
+                fstatat(&directory.fd, directory.lock().as_str(), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
             if now.is_ok_and(|now| now.st_ino == inode) {
                 let _ = ftruncate(&file, 0);
                 let _ = write(&file, format!("{}\n", std::process::id()).as_bytes());
                 directory.remove(&directory.temporary());
-                return Ok(Self {
-                    directory,
-                    lock: file,
-                });
+                return Ok(Self { directory, lock: file });
             }
         }
     }
@@ -185,18 +169,8 @@ impl Claim {
         };
         let publish = || -> nix::Result<()> {
             let mode = Mode::from_bits_truncate(mode);
-            fchmodat(
-                &directory.fd,
-                temporary.as_str(),
-                mode,
-                FchmodatFlags::FollowSymlink,
-            )?;
-            renameat(
-                &directory.fd,
-                temporary.as_str(),
-                &directory.fd,
-                directory.socket().as_str(),
-            )
+            fchmodat(&directory.fd, temporary.as_str(), mode, FchmodatFlags::FollowSymlink)?;
+            renameat(&directory.fd, temporary.as_str(), &directory.fd, directory.socket().as_str())
         };
         publish().map_err(|errno| Error::system("naming the stream's socket", errno))?;
         Ok(listener)
@@ -232,11 +206,7 @@ fn taken(name: &StreamName, lock: BorrowedFd<'_>) -> Error {
     let mut text = [0; 16];
     let read = nix::sys::uio::pread(lock, &mut text, 0).unwrap_or(0);
     let pid = String::from_utf8_lossy(&text[..read]).trim().to_string();
-    let who = if pid.is_empty() {
-        String::from("another process")
-    } else {
-        format!("pid {pid}")
-    };
+    let who = if pid.is_empty() { String::from("another process") } else { format!("pid {pid}") };
     Error::new(
         ErrorKind::NameTaken,
         format!("{name} is already published by {who}; choose another name, or stop that producer first"),

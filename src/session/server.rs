@@ -80,20 +80,10 @@ impl Server {
     pub(crate) fn start(claim: Claim, host: &Arc<impl Host + 'static>) -> Result<Self> {
         let socket = ProcessFd::new(claim.listen(&host.rule())?)?;
         let host: Weak<dyn Host> = Arc::downgrade(&(host.clone() as Arc<dyn Host>));
-        let connections = Arc::new(Connections {
-            host,
-            open: Mutex::default(),
-        });
-        let listener = Arc::new(Listener {
-            socket,
-            connections: connections.clone(),
-        });
+        let connections = Arc::new(Connections { host, open: Mutex::default() });
+        let listener = Arc::new(Listener { socket, connections: connections.clone() });
         let listening = monitor::watch(listener, Interest::Input)?;
-        Ok(Self {
-            listening: Some(listening),
-            connections,
-            claim: Some(claim),
-        })
+        Ok(Self { listening: Some(listening), connections, claim: Some(claim) })
     }
 
     /// Closes the door and gives the name back. Consumers keep what they have; they hear that we are gone.
@@ -253,11 +243,7 @@ impl Connection {
     /// Whether to keep the connection.
     fn message(&self, message: &[u8], fds: Vec<OwnedFd>) -> Result<bool> {
         let gone = || Error::new(ErrorKind::Closed, "the producer is closing");
-        let host = self
-            .all
-            .upgrade()
-            .and_then(|all| all.host.upgrade())
-            .ok_or_else(gone)?;
+        let host = self.all.upgrade().and_then(|all| all.host.upgrade()).ok_or_else(gone)?;
         self.check_access(&host.rule())?;
         match (Request::decode(message)?, self.phase()) {
             (Request::Query, Phase::Silent(_)) => {
@@ -265,21 +251,15 @@ impl Connection {
                 Ok(false)
             }
             (Request::Join(policy), Phase::Silent(_)) => {
-                let port = PollPort {
-                    peer: self.peer,
-                    control: self.socket.clone(),
-                    poll: None,
-                };
+                let port = PollPort { peer: self.peer, control: self.socket.clone(), poll: None };
                 let (seat, welcome, fds) = host.admit(policy, port)?;
                 *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Seated(seat);
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 Ok(self.reply(&Reply::Welcome(welcome), &fds))
             }
             (Request::Poll, Phase::Seated(seat)) => {
-                let socket = fds
-                    .into_iter()
-                    .next()
-                    .ok_or_else(|| Error::protocol("no poll socket came along"))?;
+                let socket =
+                    fds.into_iter().next().ok_or_else(|| Error::protocol("no poll socket came along"))?;
                 host.set_poll(seat, ProcessFd::new(socket)?);
                 Ok(true)
             }

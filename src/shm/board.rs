@@ -144,11 +144,7 @@ impl Board {
     /// Any value but Open reads as Closed: an unknown state is the end of what this version can follow.
     #[inline]
     pub(crate) fn state(&self, order: std::sync::atomic::Ordering) -> State {
-        if self.state.load(order) == 0 {
-            State::Open
-        } else {
-            State::Closed
-        }
+        if self.state.load(order) == 0 { State::Open } else { State::Closed }
     }
 
     /// Writes a slot's cold description; only while nobody else may hold the slot.

@@ -64,21 +64,14 @@ impl Seat {
     #[inline]
     pub(crate) fn count(&self, received: u64, skipped: u64) {
         let counters = &self.counters;
-        counters
-            .received
-            .store(counters.received.load(Relaxed).wrapping_add(received), Relaxed);
+        counters.received.store(counters.received.load(Relaxed).wrapping_add(received), Relaxed);
         if skipped > 0 {
-            counters
-                .skipped
-                .store(counters.skipped.load(Relaxed).wrapping_add(skipped), Relaxed);
+            counters.skipped.store(counters.skipped.load(Relaxed).wrapping_add(skipped), Relaxed);
         }
     }
 
     /// Frames received and skipped, as the consumer says.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (
-            self.counters.received.load(Relaxed),
-            self.counters.skipped.load(Relaxed),
-        )
+        (self.counters.received.load(Relaxed), self.counters.skipped.load(Relaxed))
     }
 }

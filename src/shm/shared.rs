@@ -46,10 +46,7 @@ mod imp {
                 segment.len() >= size_of::<T>(),
                 "segments are sized or checked before they are overlaid"
             );
-            Self {
-                at: segment.start().cast(),
-                segment,
-            }
+            Self { at: segment.start().cast(), segment }
         }
 
         pub(crate) fn segment(&self) -> &Segment {
@@ -69,10 +66,7 @@ mod imp {
 
     impl<T> Clone for Shared<T> {
         fn clone(&self) -> Self {
-            Self {
-                at: self.at,
-                segment: self.segment.clone(),
-            }
+            Self { at: self.at, segment: self.segment.clone() }
         }
     }
 

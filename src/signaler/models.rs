@@ -36,33 +36,13 @@ impl Stream {
         let bell = Shared::new(Bell::default());
         let publisher = Publisher::new(board.clone(), bell.clone(), SLOTS, max_held, 0);
         let data = [UnsafeCell::new(0), UnsafeCell::new(0)];
-        Arc::new(Self {
-            publisher: Mutex::new(publisher),
-            board,
-            bell,
-            data,
-        })
+        Arc::new(Self { publisher: Mutex::new(publisher), board, bell, data })
     }
 
     fn join(&self, policy: Policy, max_held: u32) -> (SeatId, Subscriber) {
         let seat = Shared::new(Seat::default());
-        let id = self
-            .publisher
-            .lock()
-            .unwrap()
-            .join(seat.clone(), policy, Silent)
-            .unwrap();
-        (
-            id,
-            Subscriber::new(
-                self.board.clone(),
-                seat,
-                self.bell.clone(),
-                policy,
-                SLOTS,
-                max_held,
-            ),
-        )
+        let id = self.publisher.lock().unwrap().join(seat.clone(), policy, Silent).unwrap();
+        (id, Subscriber::new(self.board.clone(), seat, self.bell.clone(), policy, SLOTS, max_held))
     }
 
     fn acquire(&self) -> Option<u32> {
@@ -78,11 +58,7 @@ impl Stream {
         let mut publisher = self.publisher.lock().unwrap();
         let sequence = publisher.published();
         self.data[slot as usize].with_mut(|data| unsafe { *data = sequence + 100 });
-        let hot = Hot {
-            published: clock,
-            captured: sequence + 500,
-            cpu: 0,
-        };
+        let hot = Hot { published: clock, captured: sequence + 500, cpu: 0 };
         publisher.publish(slot, &hot, Some(&[sequence + 900]))
     }
 
@@ -98,11 +74,7 @@ impl Stream {
     /// Reads a leased frame and checks that all of it belongs together.
     fn check(&self, reader: &Subscriber, taken: Taken) {
         assert_eq!(taken.captured, taken.sequence + 500, "the entry is torn");
-        assert_eq!(
-            reader.read_cold(taken.slot),
-            [taken.sequence + 900],
-            "the description is torn"
-        );
+        assert_eq!(reader.read_cold(taken.slot), [taken.sequence + 900], "the description is torn");
         let value = self.data[taken.slot as usize].with(|data| unsafe { *data });
         assert_eq!(value, taken.sequence + 100, "the frame is torn");
     }
@@ -174,10 +146,7 @@ fn loom_skip() {
 fn loom_two_consumers() {
     explore(2, || {
         let stream = Stream::new(1);
-        let readers = [
-            stream.join(Policy::Reliable, 1),
-            stream.join(Policy::KeepLast(1), 1),
-        ];
+        let readers = [stream.join(Policy::Reliable, 1), stream.join(Policy::KeepLast(1), 1)];
         let consumers = readers.map(|(_, reader)| {
             let stream = stream.clone();
             thread::spawn(move || stream.consume(&reader, 1, 2))

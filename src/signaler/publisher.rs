@@ -158,17 +158,10 @@ impl<P: Port> Publisher<P> {
         if self.members.len() >= MAX_SEATS {
             return None;
         }
-        seat.cursor()
-            .store(self.tail - self.history.min(self.tail), Relaxed);
+        seat.cursor().store(self.tail - self.history.min(self.tail), Relaxed);
         let id = SeatId(self.next_id);
         self.next_id += 1;
-        self.members.push(Member {
-            id,
-            seat,
-            policy,
-            evicted: 0,
-            port,
-        });
+        self.members.push(Member { id, seat, policy, evicted: 0, port });
         Some(id)
     }
 

@@ -91,9 +91,7 @@ impl<P: Port> Publisher<P> {
 
     /// The slots of every sequence from `cursor` on; at most a pool's worth lies behind the tail.
     fn slots_since(&self, cursor: u64) -> u64 {
-        (cursor..self.tail).fold(0, |slots, sequence| {
-            slots | bit(self.ring[sequence as usize % RING])
-        })
+        (cursor..self.tail).fold(0, |slots, sequence| slots | bit(self.ring[sequence as usize % RING]))
     }
 
     /// Takes the oldest unread frame away from keep-last seats whose slot nobody else keeps, with what is older.

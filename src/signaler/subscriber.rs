@@ -46,14 +46,7 @@ impl Subscriber {
         slots: u32,
         max_held: u32,
     ) -> Self {
-        Self {
-            board,
-            seat,
-            bell,
-            policy,
-            slots,
-            max_held,
-        }
+        Self { board, seat, bell, policy, slots, max_held }
     }
 
     /// Leases the next frame, if there is one.
@@ -73,11 +66,7 @@ impl Subscriber {
                 if self.seat.cursor().load(Relaxed) != cursor {
                     continue;
                 }
-                return if stamp > cursor.wrapping_add(1) {
-                    Err(TakeError::Protocol)
-                } else {
-                    Ok(None)
-                };
+                return if stamp > cursor.wrapping_add(1) { Err(TakeError::Protocol) } else { Ok(None) };
             }
             // Copied now: the exchange below proves that the entry was not rewritten meanwhile.
             let taken = Taken {
@@ -102,12 +91,7 @@ impl Subscriber {
             let held = self.seat.held().fetch_or(slot, order::C2()); // ORDERING(C2, relaxed) -> C3
             let next = cursor.wrapping_add(1);
             // ORDERING(C3, acq_rel) -> P1, P3
-            if self
-                .seat
-                .cursor()
-                .compare_exchange(cursor, next, order::C3(), Relaxed)
-                .is_ok()
-            {
+            if self.seat.cursor().compare_exchange(cursor, next, order::C3(), Relaxed).is_ok() {
                 if held & slot != 0 {
                     return Err(TakeError::Protocol); // the slot was ours: nobody may publish it again
                 }
@@ -131,12 +115,7 @@ impl Subscriber {
         }
         let to = tail - depth;
         // ORDERING(C6, acq_rel) -> P1
-        if self
-            .seat
-            .cursor()
-            .compare_exchange(cursor, to, order::C6(), Relaxed)
-            .is_ok()
-        {
+        if self.seat.cursor().compare_exchange(cursor, to, order::C6(), Relaxed).is_ok() {
             self.freed();
         }
         true

@@ -32,24 +32,12 @@ impl Stream {
         let board = Shared::<Board>::over(segment(size_of::<Board>() as u64));
         let bell = Shared::<Bell>::over(segment(PAGE));
         let publisher = Publisher::new(board.clone(), bell.clone(), slots, max_held, history);
-        Self {
-            publisher,
-            board,
-            bell,
-            slots,
-            max_held,
-            clock: 0,
-        }
+        Self { publisher, board, bell, slots, max_held, clock: 0 }
     }
 
     fn join(&mut self, policy: Policy) -> (SeatId, Subscriber, Shared<Seat>) {
-        let seat = Shared::<Seat>::over(Arc::new(
-            Segment::create("seat", PAGE, Sharing::ReadWrite).unwrap(),
-        ));
-        let id = self
-            .publisher
-            .join(seat.clone(), policy, Signals::default())
-            .unwrap();
+        let seat = Shared::<Seat>::over(Arc::new(Segment::create("seat", PAGE, Sharing::ReadWrite).unwrap()));
+        let id = self.publisher.join(seat.clone(), policy, Signals::default()).unwrap();
         let subscriber = Subscriber::new(
             self.board.clone(),
             seat.clone(),
@@ -73,14 +61,7 @@ impl Stream {
     fn publish(&mut self) -> Option<u64> {
         let slot = self.acquire()?;
         self.clock += 1_000_000;
-        Some(self.publisher.publish(
-            slot,
-            &Hot {
-                published: self.clock,
-                ..Hot::default()
-            },
-            None,
-        ))
+        Some(self.publisher.publish(slot, &Hot { published: self.clock, ..Hot::default() }, None))
     }
 }
 
@@ -119,21 +100,12 @@ fn keep_last_gives_up_the_oldest() {
     let (_, latest, _) = stream.join(Policy::KeepLast(1));
     let (_, three, _) = stream.join(Policy::KeepLast(3));
     for expected in 0..10 {
-        assert_eq!(
-            stream.publish(),
-            Some(expected),
-            "keep-last never holds the producer"
-        );
+        assert_eq!(stream.publish(), Some(expected), "keep-last never holds the producer");
     }
     assert_eq!(sequence(&latest), Some(9));
     assert_eq!(sequence(&latest), None);
     assert_eq!(
-        [
-            sequence(&three),
-            sequence(&three),
-            sequence(&three),
-            sequence(&three)
-        ],
+        [sequence(&three), sequence(&three), sequence(&three), sequence(&three)],
         [Some(7), Some(8), Some(9), None]
     );
     assert!(stream.publisher.evicted() > 0);
@@ -159,14 +131,7 @@ fn a_slot_is_not_reused_while_anyone_holds_it() {
         let slot = stream.acquire().unwrap();
         assert_ne!(slot, held.slot);
         stream.clock += 1_000_000;
-        stream.publisher.publish(
-            slot,
-            &Hot {
-                published: stream.clock,
-                ..Hot::default()
-            },
-            None,
-        );
+        stream.publisher.publish(slot, &Hot { published: stream.clock, ..Hot::default() }, None);
     }
     assert_eq!(a.take(), Err(TakeError::TooManyHeld));
     a.release(held.slot);
@@ -197,14 +162,7 @@ fn in_haste_known_free_slots_are_used_up_first() {
     for i in 0..5 {
         let slot = stream.acquire().unwrap();
         used |= bit(slot);
-        stream.publisher.publish(
-            slot,
-            &Hot {
-                published: 1_000_000 + i * 100,
-                ..Hot::default()
-            },
-            None,
-        );
+        stream.publisher.publish(slot, &Hot { published: 1_000_000 + i * 100, ..Hot::default() }, None);
         let taken = reader.take().unwrap().unwrap();
         reader.release(taken.slot);
     }
@@ -306,15 +264,9 @@ fn pollers_are_signalled_once_sleepers_not_at_all() {
     stream.publish();
     stream.publish();
     assert_eq!(stream.publisher.member_mut(id).unwrap().port.0.get(), 1);
-    assert!(
-        !reader.arm(Seat::POLLING, || false),
-        "something is there: no reason to wait"
-    );
+    assert!(!reader.arm(Seat::POLLING, || false), "something is there: no reason to wait");
     sequence(&reader);
-    assert!(
-        !reader.arm(Seat::POLLING, || true),
-        "gone is a reason not to wait"
-    );
+    assert!(!reader.arm(Seat::POLLING, || true), "gone is a reason not to wait");
     assert!(reader.arm(Seat::POLLING, || false));
     stream.publisher.close();
     assert_eq!(stream.publisher.member_mut(id).unwrap().port.0.get(), 2);
@@ -328,21 +280,11 @@ fn the_table_of_orderings_pairs_up_and_is_documented() {
     let names: Vec<_> = ORDERINGS.iter().chain(FENCES).map(|row| row.name).collect();
     for row in ORDERINGS.iter().chain(FENCES) {
         for other in row.pairs_with.split(", ") {
-            assert!(
-                names.contains(&other),
-                "{} pairs with {other}, which is no row",
-                row.name
-            );
+            assert!(names.contains(&other), "{} pairs with {other}, which is no row", row.name);
         }
-        let line = document
-            .lines()
-            .find(|line| line.starts_with(&format!("| `{}` |", row.name)));
+        let line = document.lines().find(|line| line.starts_with(&format!("| `{}` |", row.name)));
         let line = line.unwrap_or_else(|| panic!("docs/memory-model.md has no row for {}", row.name));
-        assert!(
-            line.contains(&format!("| {} |", row.strength)),
-            "{line}: the code says {}",
-            row.strength
-        );
+        assert!(line.contains(&format!("| {} |", row.strength)), "{line}: the code says {}", row.strength);
         assert!(
             line.contains(&format!("| {} |", row.pairs_with)),
             "{line}: the code says {}",
@@ -351,9 +293,6 @@ fn the_table_of_orderings_pairs_up_and_is_documented() {
     }
     for line in document.lines().filter(|line| line.starts_with("| `")) {
         let name = line.trim_start_matches("| `").split('`').next().unwrap();
-        assert!(
-            names.contains(&name),
-            "docs/memory-model.md has a row {name} that the code lacks"
-        );
+        assert!(names.contains(&name), "docs/memory-model.md has a row {name} that the code lacks");
     }
 }

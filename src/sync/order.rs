@@ -7,10 +7,7 @@ use std::sync::atomic::Ordering;
 
 /// One row of the table.
 #[derive(Debug)]
-#[allow(
-    dead_code,
-    reason = "read by tests: the document and the weakening lane are checked against it"
-)]
+#[allow(dead_code, reason = "read by tests: the document and the weakening lane are checked against it")]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) strength: &'static str,

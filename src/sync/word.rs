@@ -31,9 +31,7 @@ mod imp {
         #[inline]
         pub(crate) fn clear(&self, current: u32) -> bool {
             // AcqRel for tidiness only: the fences FP and FK carry the proof.
-            self.0
-                .compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            self.0.compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         }
 
         /// Sleeps while the word is `expected`; may wake for no reason.
@@ -77,9 +75,7 @@ mod imp {
         }
 
         pub(crate) fn clear(&self, current: u32) -> bool {
-            self.value
-                .compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            self.value.compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         }
 
         pub(crate) fn wait(&self, expected: u32, _timeout: Option<Duration>) {

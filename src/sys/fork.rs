@@ -26,10 +26,7 @@ struct Chunk {
 
 impl Chunk {
     const fn new() -> Self {
-        Self {
-            fds: [const { AtomicI32::new(NONE) }; 64],
-            next: AtomicPtr::new(ptr::null_mut()),
-        }
+        Self { fds: [const { AtomicI32::new(NONE) }; 64], next: AtomicPtr::new(ptr::null_mut()) }
     }
 
     fn next(&self) -> Option<&'static Chunk> {
@@ -57,10 +54,7 @@ fn install() -> Result<()> {
     });
     match status {
         0 => Ok(()),
-        errno => Err(Error::system(
-            "pthread_atfork",
-            std::io::Error::from_raw_os_error(*errno),
-        )),
+        errno => Err(Error::system("pthread_atfork", std::io::Error::from_raw_os_error(*errno))),
     }
 }
 
@@ -93,11 +87,7 @@ impl ProcessFd {
     pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
         install()?;
         let entry = claim(fd.as_raw_fd());
-        Ok(Self {
-            fd,
-            entry,
-            generation: generation(),
-        })
+        Ok(Self { fd, entry, generation: generation() })
     }
 
     /// Whether it was made in this process, not in one this was forked from.
@@ -117,10 +107,7 @@ fn claim(fd: RawFd) -> &'static AtomicI32 {
         chunk = chunk.next().unwrap_or_else(|| {
             let fresh = Box::into_raw(Box::new(Chunk::new()));
             // ORDERING: publishes the chunk whole, pairs with `Chunk::next`
-            match chunk
-                .next
-                .compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire)
-            {
+            match chunk.next.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
                 Ok(_) => {}
                 // SAFETY: another thread was first; `fresh` is ours alone and came from Box::into_raw.
                 Err(_) => drop(unsafe { Box::from_raw(fresh) }),
@@ -145,8 +132,6 @@ impl AsRawFd for ProcessFd {
 impl Drop for ProcessFd {
     fn drop(&mut self) {
         // Before the number can be given to another file. In a child the entry may hold a newer handle's.
-        let _ = self
-            .entry
-            .compare_exchange(self.fd.as_raw_fd(), NONE, Relaxed, Relaxed);
+        let _ = self.entry.compare_exchange(self.fd.as_raw_fd(), NONE, Relaxed, Relaxed);
     }
 }

@@ -21,10 +21,7 @@ pub(super) fn check(len: u64) -> Result<()> {
     }
     if let Some(available) = machine_available() {
         if len > available {
-            return Err(too_large(
-                len,
-                &format!("this machine has {} MiB available", available >> 20),
-            ));
+            return Err(too_large(len, &format!("this machine has {} MiB available", available >> 20)));
         }
     }
     if let Some(group) = tightest_group() {
@@ -52,10 +49,7 @@ pub(super) fn rehearse(fd: &OwnedFd, len: u64) -> Result<()> {
     match allocate_in_child(fd.as_raw_fd(), len) {
         Ok(WaitStatus::Exited(_, 0)) => Ok(()),
         Ok(WaitStatus::Exited(_, _)) => Ok(()), // a plain failure repeats in the caller, with its errno
-        Ok(_) => Err(too_large(
-            len,
-            "a trial allocation was killed by the memory control group",
-        )),
+        Ok(_) => Err(too_large(len, "a trial allocation was killed by the memory control group")),
         Err(errno) => {
             tracing::debug!(%errno, "no trial allocation");
             Ok(())
@@ -77,13 +71,7 @@ pub(super) fn too_large(len: u64, why: &str) -> Error {
 fn machine_available() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let kib = |key: &str| -> Option<u64> {
-        meminfo
-            .lines()
-            .find_map(|line| line.strip_prefix(key))?
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .ok()
+        meminfo.lines().find_map(|line| line.strip_prefix(key))?.trim().trim_end_matches(" kB").parse().ok()
     };
     Some((kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0)) << 10)
 }
@@ -114,11 +102,7 @@ impl Group {
             .and_then(|value| value.parse().ok())
             .unwrap_or(0);
         // cgroup v1 spells "no limit" as a number of pages near 2^63.
-        (limit < 1 << 60).then(|| Self {
-            path: path.into(),
-            limit,
-            used: used.saturating_sub(droppable),
-        })
+        (limit < 1 << 60).then(|| Self { path: path.into(), limit, used: used.saturating_sub(droppable) })
     }
 }
 
@@ -144,10 +128,7 @@ fn tightest_group() -> Option<Group> {
             let Some(group) = Group::read(&root.join(ancestor)) else {
                 continue;
             };
-            if tightest
-                .as_ref()
-                .is_none_or(|best| group.available() < best.available())
-            {
+            if tightest.as_ref().is_none_or(|best| group.available() < best.available()) {
                 tightest = Some(group);
             }
         }

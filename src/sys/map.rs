@@ -33,19 +33,12 @@ impl Mapping {
         let size = NonZeroUsize::new(len).ok_or_else(|| Error::invalid("nothing to map: the length is 0"))?;
         let mut protection = ProtFlags::PROT_READ;
         protection.set(ProtFlags::PROT_WRITE, writable || private);
-        let sharing = if private {
-            MapFlags::MAP_PRIVATE
-        } else {
-            MapFlags::MAP_SHARED
-        };
+        let sharing = if private { MapFlags::MAP_PRIVATE } else { MapFlags::MAP_SHARED };
         let failed = |errno| Error::system("mmap", errno).with("bytes", len);
         if len < HUGE {
             // SAFETY: a new mapping at an address of the kernel's choice; nothing existing is touched.
             let start = unsafe { mmap(None, size, protection, sharing, fd, 0) }.map_err(failed)?;
-            return Ok(Self {
-                start: start.cast(),
-                len,
-            });
+            return Ok(Self { start: start.cast(), len });
         }
         // Reserve a huge page more than needed, then map over the aligned part of the reservation.
         let reserved = NonZeroUsize::new(len.next_multiple_of(HUGE) + HUGE).expect("not zero");
@@ -56,16 +49,7 @@ impl Mapping {
         let aligned = NonZeroUsize::new(reservation.addr().get().next_multiple_of(HUGE)).expect("not zero");
         // SAFETY: MAP_FIXED replaces only pages of the reservation just made: it starts at or after its start
         // (rounded up by less than HUGE) and ends at most `len` later, inside the HUGE of slack.
-        let mapped = unsafe {
-            mmap(
-                Some(aligned),
-                size,
-                protection,
-                sharing | MapFlags::MAP_FIXED,
-                fd,
-                0,
-            )
-        };
+        let mapped = unsafe { mmap(Some(aligned), size, protection, sharing | MapFlags::MAP_FIXED, fd, 0) };
         let start = match mapped {
             Ok(start) => start.cast(),
             Err(errno) => {
@@ -76,10 +60,7 @@ impl Mapping {
         let before = aligned.get() - reservation.addr().get();
         let end = (before + len).next_multiple_of(crate::sys::PAGE as usize);
         release(reservation, before);
-        release(
-            reservation.map_addr(|addr| addr.saturating_add(end)),
-            reserved.get() - end,
-        );
+        release(reservation.map_addr(|addr| addr.saturating_add(end)), reserved.get() - end);
         Ok(Self { start, len })
     }
 

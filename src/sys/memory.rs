@@ -24,18 +24,10 @@ impl SegmentMemory {
 unsafe impl Memory for SegmentMemory {
     fn export(&self) -> Result<ExternalHandle> {
         let fd = self.segment.fd().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "this memory's descriptor was closed; export it before that",
-            )
+            Error::new(ErrorKind::Unsupported, "this memory's descriptor was closed; export it before that")
         })?;
-        let fd = fd
-            .try_clone_to_owned()
-            .map_err(|error| Error::system("duplicating a descriptor", error))?;
-        Ok(ExternalHandle::Memfd {
-            fd,
-            len: self.segment.len() as u64,
-        })
+        let fd = fd.try_clone_to_owned().map_err(|error| Error::system("duplicating a descriptor", error))?;
+        Ok(ExternalHandle::Memfd { fd, len: self.segment.len() as u64 })
     }
 
     fn map(&self, access: Access) -> Result<Mapped> {
@@ -45,10 +37,7 @@ unsafe impl Memory for SegmentMemory {
                 "this memory is mapped read-only; ask the producer for a writable stream, or write to a private view",
             ));
         }
-        Ok(Mapped {
-            start: self.segment.start(),
-            len: self.segment.len(),
-        })
+        Ok(Mapped { start: self.segment.start(), len: self.segment.len() })
     }
 
     fn map_private(&self) -> Result<Box<dyn PrivateMapping>> {
@@ -62,10 +51,7 @@ struct CopyOnWrite(Mapping);
 // SAFETY: a private mapping is writable, and lives as long as `self`.
 unsafe impl PrivateMapping for CopyOnWrite {
     fn mapped(&self) -> Mapped {
-        Mapped {
-            start: self.0.start(),
-            len: self.0.len(),
-        }
+        Mapped { start: self.0.start(), len: self.0.len() }
     }
 
     fn forget(&self, offset: usize, len: usize) -> Result<()> {

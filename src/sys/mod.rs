@@ -20,9 +20,8 @@ use nix::time::{ClockId, clock_gettime};
 #[inline]
 pub fn monotonic_ns() -> u64 {
     // The clock exists on every Linux; without it no time-out would work either.
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-        now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
-    })
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
 /// The processor this thread runs on right now.

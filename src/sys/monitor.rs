@@ -101,26 +101,17 @@ pub(crate) fn watch(watch: Arc<dyn Watch>, interest: Interest) -> Result<Watched
 fn current() -> Result<Arc<Monitor>> {
     let mut current = lock(&CURRENT);
     let generation = fork::generation();
-    if let Some(monitor) = current
-        .as_ref()
-        .filter(|monitor| monitor.generation == generation)
-    {
+    if let Some(monitor) = current.as_ref().filter(|monitor| monitor.generation == generation) {
         return Ok(monitor.clone());
     }
     let epoll =
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| Error::system("epoll_create", errno))?;
-    let monitor = Arc::new(Monitor {
-        epoll,
-        table: Mutex::default(),
-        generation,
-    });
+    let monitor = Arc::new(Monitor { epoll, table: Mutex::default(), generation });
     let thread = monitor.clone();
     // The thread must not take signals from those that expect them, such as Ctrl-C in Python's main thread:
     // a new thread inherits its maker's mask.
     let all = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let spawned = std::thread::Builder::new()
-        .name("bips-monitor".into())
-        .spawn(move || thread.run());
+    let spawned = std::thread::Builder::new().name("bips-monitor".into()).spawn(move || thread.run());
     if let Ok(before) = all {
         let _ = before.thread_set_mask();
     }
@@ -175,19 +166,11 @@ impl Monitor {
 
     fn deadlines(&self) -> Vec<(u64, Instant)> {
         let table = lock(&self.table);
-        table
-            .watches
-            .iter()
-            .filter_map(|(token, watch)| Some((*token, watch.deadline()?)))
-            .collect()
+        table.watches.iter().filter_map(|(token, watch)| Some((*token, watch.deadline()?))).collect()
     }
 
     fn late(&self, now: Instant) -> Vec<u64> {
-        self.deadlines()
-            .into_iter()
-            .filter(|(_, at)| *at <= now)
-            .map(|(token, _)| token)
-            .collect()
+        self.deadlines().into_iter().filter(|(_, at)| *at <= now).map(|(token, _)| token).collect()
     }
 
     fn timeout(&self) -> EpollTimeout {

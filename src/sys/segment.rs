@@ -56,11 +56,7 @@ impl Segment {
             ),
             errno => Error::system("sealing a memfd", errno),
         })?;
-        Ok(Self {
-            mapping,
-            fd: Some(fd),
-            huge,
-        })
+        Ok(Self { mapping, fd: Some(fd), huge })
     }
 
     /// Maps a segment a peer sent, after checking that it can't shrink under us, is as large as promised, is
@@ -74,11 +70,7 @@ impl Segment {
         let size =
             usize::try_from(len).map_err(|_| Error::protocol("a segment larger than the address space"))?;
         let mapping = Mapping::new(&fd, size, sharing == Sharing::ReadWrite, false)?;
-        Ok(Self {
-            mapping,
-            fd: keep.then_some(fd),
-            huge: false,
-        })
+        Ok(Self { mapping, fd: keep.then_some(fd), huge: false })
     }
 
     /// First byte.
@@ -144,11 +136,7 @@ fn memfd(name: &str) -> Result<OwnedFd> {
 }
 
 fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
-    let bad = |what: &str| {
-        Err(Error::protocol(format!(
-            "the peer sent memory that {what}; it is refused"
-        )))
-    };
+    let bad = |what: &str| Err(Error::protocol(format!("the peer sent memory that {what}; it is refused")));
     let Ok(seals) = fcntl(fd, FcntlArg::F_GET_SEALS) else {
         return bad("is no sealable memfd");
     };

@@ -37,9 +37,7 @@ fn new_socket() -> Result<OwnedFd> {
 
 /// A short way to `leaf` in the open directory: `sun_path` holds 107 bytes, runtime directories can be longer.
 fn through(directory: BorrowedFd<'_>, leaf: &str) -> PathBuf {
-    Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(leaf)
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(leaf)
 }
 
 /// Listens at `leaf` in `directory`; the caller moves it to its real name. `leaf` must be short.
@@ -105,21 +103,14 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
 pub(crate) fn peer(socket: BorrowedFd<'_>) -> Result<Peer> {
     let credentials = getsockopt(&socket, sockopt::PeerCredentials)
         .map_err(|errno| Error::system("asking who the peer is", errno))?;
-    Ok(Peer {
-        pid: u32::try_from(credentials.pid()).unwrap_or(0),
-        uid: credentials.uid(),
-    })
+    Ok(Peer { pid: u32::try_from(credentials.pid()).unwrap_or(0), uid: credentials.uid() })
 }
 
 /// Sends one message; `Ok(false)` when the peer does not read what it was sent before.
 pub(crate) fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<bool> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&raw)];
-    let control = if raw.is_empty() {
-        &control[..0]
-    } else {
-        &control[..]
-    };
+    let control = if raw.is_empty() { &control[..0] } else { &control[..] };
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message)], control, flags, None) {
         Ok(_) => Ok(true),
@@ -159,15 +150,11 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
                 }
             }
         }
-        let cut = message
-            .flags
-            .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
         (message.bytes, fds, cut)
     };
     if cut {
-        return Err(Error::protocol(
-            "the peer sent a message larger than the protocol allows",
-        ));
+        return Err(Error::protocol("the peer sent a message larger than the protocol allows"));
     }
     if len == 0 {
         return Ok(Received::Gone);

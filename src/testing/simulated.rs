@@ -74,11 +74,7 @@ impl Simulated {
     /// Makes the `call`-th call (from 1) of `operation` fail with an error of `kind`.
     #[must_use]
     pub fn fail(mut self, operation: Operation, call: u32, kind: ErrorKind) -> Self {
-        self.faults.push(Fault {
-            operation,
-            call,
-            kind,
-        });
+        self.faults.push(Fault { operation, call, kind });
         self
     }
 
@@ -101,15 +97,10 @@ impl Simulated {
 
     fn enter(&self, operation: Operation) -> Result<()> {
         let call = self.calls[operation as usize].fetch_add(1, Relaxed) + 1;
-        match self
-            .faults
-            .iter()
-            .find(|fault| fault.operation == operation && fault.call == call)
-        {
-            Some(fault) => Err(Error::new(
-                fault.kind,
-                format!("planned fault: call {call} of {operation:?}"),
-            )),
+        match self.faults.iter().find(|fault| fault.operation == operation && fault.call == call) {
+            Some(fault) => {
+                Err(Error::new(fault.kind, format!("planned fault: call {call} of {operation:?}")))
+            }
             None => Ok(()),
         }
     }
@@ -122,11 +113,7 @@ impl Default for Simulated {
 }
 
 fn sharing(writable: bool) -> Sharing {
-    if writable {
-        Sharing::ReadWrite
-    } else {
-        Sharing::ReadOnly
-    }
+    if writable { Sharing::ReadWrite } else { Sharing::ReadOnly }
 }
 
 impl Backend for Simulated {
@@ -147,11 +134,7 @@ impl Backend for Simulated {
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
         self.enter(Operation::Plan)?;
         let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
-        Ok(Layout {
-            content: requirements.content,
-            slot_bytes,
-            writable: requirements.writable,
-        })
+        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
     }
 
     /// Unlike memfd it gives each slot a memory object of its own, as device backends do.
@@ -161,11 +144,7 @@ impl Backend for Simulated {
             .map(|_| {
                 let segment = Segment::create("simulated", layout.slot_bytes, sharing(layout.writable))?;
                 let memory = Arc::new(SegmentMemory::new(segment, Access::Write));
-                Ok(Allocation {
-                    memory,
-                    offset: 0,
-                    len: layout.slot_bytes,
-                })
+                Ok(Allocation { memory, offset: 0, len: layout.slot_bytes })
             })
             .collect()
     }
@@ -178,9 +157,7 @@ impl Backend for Simulated {
             Some(Damage::Length) => len += PAGE,
             Some(Damage::Descriptor) => {
                 let other = std::fs::File::open("/dev/null");
-                fd = other
-                    .map_err(|error| Error::system("opening /dev/null", error))?
-                    .into();
+                fd = other.map_err(|error| Error::system("opening /dev/null", error))?.into();
             }
         }
         let segment = Segment::open(fd, len, sharing(access == Access::Write), true)?;

@@ -51,12 +51,7 @@ impl Report {
 }
 
 fn check(name: &str, status: Status, detail: impl Into<String>, next_step: Option<&str>) -> Check {
-    Check {
-        name: name.into(),
-        status,
-        detail: detail.into(),
-        next_step: next_step.map(Into::into),
-    }
+    Check { name: name.into(), status, detail: detail.into(), next_step: next_step.map(Into::into) }
 }
 
 /// Tries the runtime directory, and every memory kind by passing frames through it.
@@ -69,12 +64,7 @@ pub fn doctor(directory: Option<&Path>) -> Report {
 }
 
 fn failure(name: &str, error: &Error) -> Check {
-    check(
-        name,
-        Status::Fail,
-        error.to_string(),
-        Some("see the message; `bips doctor` again afterwards"),
-    )
+    check(name, Status::Fail, error.to_string(), Some("see the message; `bips doctor` again afterwards"))
 }
 
 fn runtime_directory(directory: Option<&Path>) -> Check {
@@ -85,12 +75,7 @@ fn runtime_directory(directory: Option<&Path>) -> Check {
     };
     let probe = dir.join(format!(".doctor-{}", std::process::id()));
     match fs::File::create(&probe).and_then(|_| fs::remove_file(&probe)) {
-        Ok(()) => check(
-            name,
-            Status::Ok,
-            format!("{} (producers can publish there)", dir.display()),
-            None,
-        ),
+        Ok(()) => check(name, Status::Ok, format!("{} (producers can publish there)", dir.display()), None),
         Err(error) => check(
             name,
             Status::Warn,
@@ -114,18 +99,8 @@ fn open_files() -> Check {
             format!("this process may open {soft} files"),
             Some("raise it with `ulimit -n 1024`"),
         ),
-        Some(soft) => check(
-            "open-files",
-            Status::Ok,
-            format!("this process may open {soft} files"),
-            None,
-        ),
-        None => check(
-            "open-files",
-            Status::Skip,
-            "/proc/self/limits can't be read",
-            None,
-        ),
+        Some(soft) => check("open-files", Status::Ok, format!("this process may open {soft} files"), None),
+        None => check("open-files", Status::Skip, "/proc/self/limits can't be read", None),
     }
 }
 
@@ -136,11 +111,7 @@ fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
     }
     let can = backend.capabilities();
     let word = |yes, text: &str| {
-        if yes {
-            text.to_string()
-        } else {
-            format!("not {text}")
-        }
+        if yes { text.to_string() } else { format!("not {text}") }
     };
     let detail = format!(
         "{}: frames passed; {}, {}",
@@ -163,33 +134,23 @@ fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
 /// Publishes a few frames in a directory of its own and reads them back.
 fn pass_frames(backend: &Arc<dyn Backend>) -> bips::Result<()> {
     let dir = Scratch::new()?;
-    let producer = Producer::builder("doctor")
-        .backend(backend.clone())
-        .bytes(1 << 16)
-        .directory(&dir.0)
-        .create()?;
+    let producer =
+        Producer::builder("doctor").backend(backend.clone()).bytes(1 << 16).directory(&dir.0).create()?;
     let mut consumer = Consumer::builder("doctor")
         .registry(Registry::new().with(backend.clone()))
         .directory(&dir.0)
         .connect()?;
     let patience = Wait::For(Duration::from_secs(5));
     for round in 1..=8u8 {
-        let mut frame = producer
-            .acquire(patience)
-            .map_err(|error| producer.explain(error))?;
+        let mut frame = producer.acquire(patience).map_err(|error| producer.explain(error))?;
         frame.bytes_mut().fill(round);
         frame.publish(Description::new(), Fence::Signaled)?;
-        let frame = consumer
-            .receive(patience)
-            .map_err(|error| consumer.explain(error))?;
+        let frame = consumer.receive(patience).map_err(|error| consumer.explain(error))?;
         let mut ends = [0; 2];
         frame.copy_to(0, &mut ends[..1]);
         frame.copy_to((1 << 16) - 1, &mut ends[1..]);
         if ends != [round; 2] {
-            return Err(Error::new(
-                bips::ErrorKind::System,
-                format!("wrote {round}, read {ends:?}"),
-            ));
+            return Err(Error::new(bips::ErrorKind::System, format!("wrote {round}, read {ends:?}")));
         }
     }
     Ok(())

@@ -57,11 +57,7 @@ impl Default for Memfd {
 }
 
 fn sharing(writable: bool) -> Sharing {
-    if writable {
-        Sharing::ReadWrite
-    } else {
-        Sharing::ReadOnly
-    }
+    if writable { Sharing::ReadWrite } else { Sharing::ReadOnly }
 }
 
 impl Backend for Memfd {
@@ -82,19 +78,12 @@ impl Backend for Memfd {
             ));
         }
         let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
-        Ok(Layout {
-            content: requirements.content,
-            slot_bytes,
-            writable: requirements.writable,
-        })
+        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
         let len = layout.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidArgument,
-                "the pool is larger than any machine; use smaller frames",
-            )
+            Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
         })?;
         let segment = Segment::create("pool", len, sharing(layout.writable))?;
         let memory: Arc<dyn Memory> = Arc::new(SegmentMemory::new(segment, Access::Write));
@@ -112,10 +101,9 @@ impl Backend for Memfd {
                 let segment = Segment::open(fd, len, sharing(access == Access::Write), true)?;
                 Ok(Arc::new(SegmentMemory::new(segment, access)))
             }
-            other => Err(Error::new(
-                ErrorKind::Protocol,
-                format!("the producer sent {other:?} for memfd memory"),
-            )),
+            other => {
+                Err(Error::new(ErrorKind::Protocol, format!("the producer sent {other:?} for memfd memory")))
+            }
         }
     }
 }

@@ -7,11 +7,7 @@ use std::fs;
 /// The first bytes of a slot, to write and read. Panics outside the slot.
 pub(crate) fn poke(slot: &Allocation, at: u64, value: u8) {
     assert!(at < slot.len, "inside the slot");
-    let start = slot
-        .memory
-        .map(Access::Write)
-        .expect("an own slot can be mapped for writing")
-        .start;
+    let start = slot.memory.map(Access::Write).expect("an own slot can be mapped for writing").start;
     let byte = start.map_addr(|addr| addr.saturating_add((slot.offset + at) as usize));
     // SAFETY: `at` is inside the slot, and the slot inside the mapping (checked by the case that allocated it).
     unsafe { byte.write_volatile(value) };
@@ -20,11 +16,7 @@ pub(crate) fn poke(slot: &Allocation, at: u64, value: u8) {
 /// One byte of a slot.
 pub(crate) fn peek(slot: &Allocation, at: u64) -> u8 {
     assert!(at < slot.len, "inside the slot");
-    let start = slot
-        .memory
-        .map(Access::Read)
-        .expect("a slot can be mapped for reading")
-        .start;
+    let start = slot.memory.map(Access::Read).expect("a slot can be mapped for reading").start;
     let byte = start.map_addr(|addr| addr.saturating_add((slot.offset + at) as usize));
     // SAFETY: as in `poke`.
     unsafe { byte.read_volatile() }
@@ -33,16 +25,8 @@ pub(crate) fn peek(slot: &Allocation, at: u64) -> u8 {
 /// A kind that fits the wire and a description for people.
 pub fn introduces_itself(backend: Subject) {
     let info = backend.info();
-    assert!(
-        (1..=32).contains(&info.kind.len()),
-        "{:?} is 1 to 32 characters",
-        info.kind
-    );
-    assert!(
-        info.kind.chars().all(|c| c.is_ascii_graphic()),
-        "{:?} is printable",
-        info.kind
-    );
+    assert!((1..=32).contains(&info.kind.len()), "{:?} is 1 to 32 characters", info.kind);
+    assert!(info.kind.chars().all(|c| c.is_ascii_graphic()), "{:?} is printable", info.kind);
     assert!(!info.description.is_empty());
 }
 
@@ -71,13 +55,7 @@ pub fn plans_whole_pages(backend: Subject) {
 
 /// Usage it can't serve is refused with a reason, never accepted in silence.
 pub fn plan_says_why_not(backend: Subject) {
-    for usage in [
-        Usage::CAMERA,
-        Usage::CUDA,
-        Usage::VULKAN,
-        Usage::DISPLAY,
-        Usage::ENCODER,
-    ] {
+    for usage in [Usage::CAMERA, Usage::CUDA, Usage::VULKAN, Usage::DISPLAY, Usage::ENCODER] {
         let mut wanted = requirements(Content::bytes(4096).expect("small"), 2, false);
         wanted.usage = usage;
         match backend.plan(&wanted) {
@@ -108,12 +86,7 @@ pub fn allocates_distinct_zeroed_slots(backend: Subject) {
         }
     }
     for (i, slot) in slots.iter().enumerate() {
-        assert!(
-            [0, 1, 4095, slot.len - 1]
-                .iter()
-                .all(|at| peek(slot, *at) == i as u8 + 1),
-            "slot {i}"
-        );
+        assert!([0, 1, 4095, slot.len - 1].iter().all(|at| peek(slot, *at) == i as u8 + 1), "slot {i}");
     }
 }
 
@@ -121,10 +94,7 @@ pub fn allocates_distinct_zeroed_slots(backend: Subject) {
 pub fn allocates_one_and_many(backend: Subject) {
     for slots in [1, 64] {
         assert_eq!(
-            backend
-                .allocate(&plan(&backend, 100, false), slots)
-                .expect("small slots")
-                .len(),
+            backend.allocate(&plan(&backend, 100, false), slots).expect("small slots").len(),
             slots as usize
         );
     }
@@ -133,14 +103,8 @@ pub fn allocates_one_and_many(backend: Subject) {
 /// A pool no machine has is refused, at the plan or at the allocation; nobody is killed for it.
 pub fn too_much_memory_is_an_error(backend: Subject) {
     let huge = requirements(Content::bytes(1 << 50).expect("less than 2^62"), 4, false);
-    let error = backend
-        .plan(&huge)
-        .and_then(|layout| backend.allocate(&layout, 4))
-        .expect_err("a petabyte");
-    assert!(
-        matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::Unsupported),
-        "{error}"
-    );
+    let error = backend.plan(&huge).and_then(|layout| backend.allocate(&layout, 4)).expect_err("a petabyte");
+    assert!(matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::Unsupported), "{error}");
 }
 
 /// No descriptor and no mapping outlives its pool.
@@ -163,7 +127,5 @@ fn count(directory: &str) -> usize {
 
 fn mapped_pools() -> usize {
     let maps = fs::read_to_string("/proc/self/maps").expect("proc is mounted");
-    maps.lines()
-        .filter(|line| line.contains("bips:") || line.contains("dmabuf"))
-        .count()
+    maps.lines().filter(|line| line.contains("bips:") || line.contains("dmabuf")).count()
 }

@@ -50,19 +50,12 @@ macro_rules! suite {
 }
 
 fn requirements(content: Content, slots: u32, writable: bool) -> Requirements {
-    Requirements {
-        content,
-        slots,
-        usage: Usage::CPU,
-        writable,
-    }
+    Requirements { content, slots, usage: Usage::CPU, writable }
 }
 
 fn plan(backend: &Subject, bytes: u64, writable: bool) -> Layout {
     let content = Content::bytes(bytes).expect("a size a machine can have");
-    backend
-        .plan(&requirements(content, 4, writable))
-        .expect("every backend plans plain bytes for the CPU")
+    backend.plan(&requirements(content, 4, writable)).expect("every backend plans plain bytes for the CPU")
 }
 
 /// A directory of the case's own, gone when it ends.

@@ -12,33 +12,23 @@ const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
 
 fn import(backend: &Subject, slot: &Allocation, access: Access) -> bips::Result<Allocation> {
     let memory = backend.import(slot.memory.export()?, access)?;
-    Ok(Allocation {
-        memory,
-        ..slot.clone()
-    })
+    Ok(Allocation { memory, ..slot.clone() })
 }
 
 /// What one side wrote before, the other reads after.
 pub fn imports_what_it_exports(backend: Subject) {
-    let slots = backend
-        .allocate(&plan(&backend, 10_000, false), 3)
-        .expect("a small pool");
+    let slots = backend.allocate(&plan(&backend, 10_000, false), 3).expect("a small pool");
     for (i, slot) in slots.iter().enumerate() {
         poke(slot, 77, i as u8 + 1);
     }
     for (i, slot) in slots.iter().enumerate() {
-        assert_eq!(
-            peek(&import(&backend, slot, Access::Read).expect("own export"), 77),
-            i as u8 + 1
-        );
+        assert_eq!(peek(&import(&backend, slot, Access::Read).expect("own export"), 77), i as u8 + 1);
     }
 }
 
 /// The same memory, not a copy.
 pub fn writes_are_seen_at_once(backend: Subject) {
-    let slots = backend
-        .allocate(&plan(&backend, 4096, false), 1)
-        .expect("a small pool");
+    let slots = backend.allocate(&plan(&backend, 4096, false), 1).expect("a small pool");
     let theirs = import(&backend, &slots[0], Access::Read).expect("own export");
     for value in [1, 2, 3] {
         poke(&slots[0], 9, value);
@@ -48,9 +38,7 @@ pub fn writes_are_seen_at_once(backend: Subject) {
 
 /// Descriptors of other files, and lengths that aren't true.
 pub fn refuses_foreign_handles(backend: Subject) {
-    let slots = backend
-        .allocate(&plan(&backend, 8192, false), 1)
-        .expect("a small pool");
+    let slots = backend.allocate(&plan(&backend, 8192, false), 1).expect("a small pool");
     let null = || OwnedFd::from(std::fs::File::open("/dev/null").expect("every Linux has it"));
     let damage = |change: &dyn Fn(&mut OwnedFd, &mut u64)| match slots[0].memory.export().expect("can share")
     {
@@ -60,14 +48,9 @@ pub fn refuses_foreign_handles(backend: Subject) {
         }
         other => other,
     };
-    for handle in [
-        damage(&|fd, _| *fd = null()),
-        damage(&|_, len| *len += 4096),
-        damage(&|_, len| *len = 0),
-    ] {
-        let error = backend
-            .import(handle, Access::Read)
-            .expect_err("not what the backend made");
+    for handle in [damage(&|fd, _| *fd = null()), damage(&|_, len| *len += 4096), damage(&|_, len| *len = 0)]
+    {
+        let error = backend.import(handle, Access::Read).expect_err("not what the backend made");
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     }
 }
@@ -75,32 +58,19 @@ pub fn refuses_foreign_handles(backend: Subject) {
 /// A read-only pool can't be imported for writing; a writable one can, and the producer sees it.
 pub fn writable_only_when_planned(backend: Subject) {
     if backend.capabilities().read_only_enforced {
-        let slots = backend
-            .allocate(&plan(&backend, 4096, false), 1)
-            .expect("a small pool");
+        let slots = backend.allocate(&plan(&backend, 4096, false), 1).expect("a small pool");
         assert!(import(&backend, &slots[0], Access::Write).is_err(), "sealed");
         let reader = import(&backend, &slots[0], Access::Read).expect("own export");
-        assert_eq!(
-            reader.memory.map(Access::Write).expect_err("read-only").kind(),
-            ErrorKind::AccessDenied
-        );
+        assert_eq!(reader.memory.map(Access::Write).expect_err("read-only").kind(), ErrorKind::AccessDenied);
     }
-    let slots = backend
-        .allocate(&plan(&backend, 4096, true), 1)
-        .expect("a small pool");
-    poke(
-        &import(&backend, &slots[0], Access::Write).expect("made writable"),
-        5,
-        55,
-    );
+    let slots = backend.allocate(&plan(&backend, 4096, true), 1).expect("a small pool");
+    poke(&import(&backend, &slots[0], Access::Write).expect("made writable"), 5, 55);
     assert_eq!(peek(&slots[0], 5), 55);
 }
 
 /// Where there are private views: what is written to one is seen by nobody, and forgotten on request.
 pub fn private_views_stay_private(backend: Subject) {
-    let slots = backend
-        .allocate(&plan(&backend, 8192, false), 2)
-        .expect("a small pool");
+    let slots = backend.allocate(&plan(&backend, 8192, false), 2).expect("a small pool");
     poke(&slots[1], 10, 1);
     let reader = import(&backend, &slots[1], Access::Read).expect("own export");
     let Ok(private) = reader.memory.map_private() else {
@@ -112,9 +82,7 @@ pub fn private_views_stay_private(backend: Subject) {
     unsafe { byte.write_volatile(99) };
     assert_eq!((peek(&slots[1], 10), peek(&reader, 10)), (1, 1));
     poke(&slots[1], 10, 2);
-    private
-        .forget(reader.offset as usize, reader.len as usize)
-        .expect("a range of the view");
+    private.forget(reader.offset as usize, reader.len as usize).expect("a range of the view");
     // SAFETY: as above.
     assert_eq!(unsafe { byte.read_volatile() }, 2, "the shared byte shows again");
 }
@@ -159,20 +127,14 @@ pub fn a_consumer_that_writes_dies_alone(backend: Subject) {
 }
 
 fn producer(backend: &Subject, scratch: &Scratch) -> Producer {
-    let builder = Producer::builder("conformance")
-        .backend(backend.clone())
-        .bytes(20_000)
-        .directory(scratch.path());
+    let builder =
+        Producer::builder("conformance").backend(backend.clone()).bytes(20_000).directory(scratch.path());
     builder.create().expect("a small stream in an empty directory")
 }
 
 fn consumer(backend: &Subject, scratch: &Scratch) -> Consumer {
     let builder = Consumer::builder("conformance").registry(Registry::new().with(backend.clone()));
-    builder
-        .directory(scratch.path())
-        .wait(PATIENCE)
-        .connect()
-        .expect("the producer is there")
+    builder.directory(scratch.path()).wait(PATIENCE).connect().expect("the producer is there")
 }
 
 /// The child's side of the cases above.
