@@ -3,7 +3,7 @@
 use crate::backend::BackendInfo;
 use crate::describe::Described;
 use crate::error::ReceiveError;
-use crate::frame::Frame;
+use crate::frame::{Frame, SlotInfo};
 use crate::plan::Registry;
 use crate::session::{Attachment, attach};
 use crate::shm::Seat;
@@ -96,10 +96,12 @@ impl ConsumerBuilder {
             registry: self.registry,
             directory: self.directory,
             reconnect: self.reconnect,
+            upkeep: self.reconnect,
             spin: if single_cpu() { Duration::ZERO } else { self.spin },
             expected: None,
             published_on: u32::MAX,
             stats: ConsumerStats::default(),
+            refusal: None,
             generation: fork::generation(),
         })
     }
@@ -108,6 +110,15 @@ impl ConsumerBuilder {
 /// Whether this process may run on one processor only: then spinning keeps the producer from publishing.
 pub(crate) fn single_cpu() -> bool {
     std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1)
+}
+
+impl From<TakeError> for ReceiveError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::TooManyHeld => Self::TooManyHeld,
+            TakeError::Protocol => Self::Protocol,
+        }
+    }
 }
 
 /// What a consumer has seen.
@@ -136,12 +147,16 @@ pub struct Consumer {
     reconnect: bool,
     spin: Duration,
     /// Last known description of each slot, with its version.
-    cache: Vec<Option<(u32, Arc<Described>)>>,
+    cache: Vec<Option<(u32, Arc<SlotInfo>)>>,
+    /// Whether an empty look has more to do: signal a poll descriptor's wishes, or look for a new producer.
+    upkeep: bool,
     /// The sequence that comes next if none is missed.
     expected: Option<u64>,
     /// Processor of the producer at its last publication.
     published_on: u32,
     stats: ConsumerStats,
+    /// Why the last attempt to go on with a new producer failed.
+    refusal: Option<Error>,
     generation: u32,
 }
 
@@ -161,7 +176,7 @@ impl Consumer {
 
     /// Leases the next frame, waiting for one as long as `wait` says.
     ///
-    /// Without a wait it makes no system call. Every frame published before the producer ended is received
+    /// Without a wait it makes no system call, unless a poll descriptor was asked for. Every frame published before the producer ended is received
     /// before `Closed`.
     ///
     /// # Errors
@@ -170,6 +185,7 @@ impl Consumer {
     pub fn receive(&mut self, wait: Wait) -> Result<Frame, ReceiveError> {
         match self.look()? {
             Some(taken) => self.lease(taken),
+            None if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
             None => self.receive_slowly(wait),
         }
     }
@@ -180,19 +196,21 @@ impl Consumer {
         if self.generation != fork::generation() {
             return Err(ReceiveError::Forked);
         }
-        // Before the frames: only then does finding none mean that all have been received.
-        let ended = self.attachment.has_ended();
         match self.attachment.subscriber.take() {
-            Ok(None) if ended => Err(ReceiveError::Closed),
-            Ok(taken) => Ok(taken),
-            Err(TakeError::TooManyHeld) => Err(ReceiveError::TooManyHeld),
-            Err(TakeError::Protocol) => Err(ReceiveError::Protocol),
+            Ok(Some(taken)) => Ok(Some(taken)),
+            Ok(None) if !self.attachment.has_ended() => Ok(None),
+            Ok(None) => self.look_last(),
+            Err(error) => Err(error.into()),
         }
-        .or_else(
-            |error| {
-                if error == ReceiveError::Closed && self.reconnect { Ok(None) } else { Err(error) }
-            },
-        )
+    }
+
+    /// The producer has ended. What it published before can have come after the look that found nothing.
+    #[cold]
+    fn look_last(&self) -> Result<Option<Taken>, ReceiveError> {
+        match self.attachment.subscriber.take()? {
+            None if !self.reconnect => Err(ReceiveError::Closed),
+            taken => Ok(taken),
+        }
     }
 
     #[cold]
@@ -250,8 +268,8 @@ impl Consumer {
     /// Makes a frame of what was taken.
     #[inline]
     fn lease(&mut self, taken: Taken) -> Result<Frame, ReceiveError> {
-        let described = match &self.cache[taken.slot as usize] {
-            Some((version, described)) if *version == taken.version => described.clone(),
+        let slot = match &self.cache[taken.slot as usize] {
+            Some((version, slot)) if *version == taken.version => slot.clone(),
             _ => self.describe(taken)?,
         };
         let missed = self.expected.map_or(0, |expected| taken.sequence.saturating_sub(expected));
@@ -260,12 +278,12 @@ impl Consumer {
         self.stats.received += 1;
         self.stats.missed += missed;
         self.attachment.subscriber.count(1, missed);
-        Ok(Frame::new(self.attachment.clone(), described, taken))
+        Ok(Frame::new(slot, taken))
     }
 
     /// Reads and checks the description of a slot just leased.
     #[cold]
-    fn describe(&mut self, taken: Taken) -> Result<Arc<Described>, ReceiveError> {
+    fn describe(&mut self, taken: Taken) -> Result<Arc<SlotInfo>, ReceiveError> {
         let words = self.attachment.subscriber.read_cold(taken.slot);
         let described = Described::decode(&words, self.attachment.pool.slot_bytes).map_err(|_| {
             self.attachment.subscriber.release(taken.slot);
@@ -276,9 +294,12 @@ impl Consumer {
         match cached.as_mut().and_then(|(version, shared)| Some((version, Arc::get_mut(shared)?))) {
             Some((version, place)) => {
                 *version = taken.version;
-                *place = described;
+                place.described = described;
             }
-            None => *cached = Some((taken.version, Arc::new(described))),
+            None => {
+                let attachment = self.attachment.clone();
+                *cached = Some((taken.version, Arc::new(SlotInfo { attachment, described })));
+            }
         }
         Ok(cached.as_ref().expect("set above").1.clone())
     }
@@ -288,10 +309,12 @@ impl Consumer {
         let root = self.directory.as_deref();
         let attachment =
             attach(root, &self.name, self.policy, &self.registry, deadline).map_err(|error| {
-                tracing::debug!(%error, "not reconnected");
                 match error.kind() {
                     ErrorKind::NotFound | ErrorKind::Timeout => ReceiveError::Timeout,
-                    _ => ReceiveError::Protocol,
+                    _ => {
+                        self.refusal = Some(error);
+                        ReceiveError::Refused
+                    }
                 }
             })?;
         self.cache = vec![None; attachment.pool.len() as usize];
@@ -314,6 +337,7 @@ impl Consumer {
                 "a reconnecting consumer has no descriptor that stays; receive in a thread, or reconnect by hand",
             ));
         }
+        self.upkeep = true;
         self.attachment.poll_fd()
     }
 
@@ -334,6 +358,12 @@ impl Consumer {
                 self.attachment.subscriber.held(),
                 self.name
             ),
+            ReceiveError::Refused => {
+                let why = self.refusal.as_ref();
+                let kind = why.map_or(error.kind(), Error::kind);
+                let text = why.map_or_else(String::new, ToString::to_string);
+                return Error::new(kind, format!("a new producer of {} can't be joined: {text}", self.name));
+            }
             ReceiveError::Protocol => format!(
                 "the producer of {} wrote what no bips producer writes; restart it, or update both sides",
                 self.name

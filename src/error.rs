@@ -230,6 +230,8 @@ pub enum ReceiveError {
     TooManyHeld,
     /// The producer wrote nonsense; the stream can't be trusted further.
     Protocol,
+    /// The next producer of the name can't be joined; `Consumer::explain` knows why.
+    Refused,
 }
 
 impl ReceiveError {
@@ -241,6 +243,7 @@ impl ReceiveError {
             Self::Forked => ErrorKind::Forked,
             Self::TooManyHeld => ErrorKind::TooManyHeld,
             Self::Protocol => ErrorKind::Protocol,
+            Self::Refused => ErrorKind::Unsupported,
         }
     }
 }

@@ -15,15 +15,22 @@ use std::sync::Arc;
 ///
 /// It borrows nothing: it may outlive its [`Consumer`](crate::Consumer) and move between threads.
 pub struct Frame {
-    attachment: Arc<Attachment>,
-    described: Arc<Described>,
+    slot: Arc<SlotInfo>,
     taken: Taken,
     generation: u32,
 }
 
+/// What a slot's frames have in common until its description changes. One reference count per frame, not two.
+#[derive(Debug)]
+pub(crate) struct SlotInfo {
+    pub(crate) attachment: Arc<Attachment>,
+    pub(crate) described: Described,
+}
+
 impl Frame {
-    pub(crate) fn new(attachment: Arc<Attachment>, described: Arc<Described>, taken: Taken) -> Self {
-        Self { attachment, described, taken, generation: fork::generation() }
+    #[inline]
+    pub(crate) fn new(slot: Arc<SlotInfo>, taken: Taken) -> Self {
+        Self { slot, taken, generation: fork::generation() }
     }
 
     /// Which publication of the stream this is, from 0.
@@ -43,7 +50,7 @@ impl Frame {
 
     /// How the frame lies in its slot.
     pub fn content(&self) -> &Content {
-        &self.described.content
+        &self.slot.described.content
     }
 
     /// Lengths of the dimensions, in elements.
@@ -73,7 +80,7 @@ impl Frame {
 
     /// What the producer attached to the frame; at most 256 bytes.
     pub fn metadata(&self) -> &[u8] {
-        self.described.metadata()
+        self.slot.described.metadata()
     }
 
     /// Bytes the frame occupies from the start of its slot.
@@ -84,12 +91,12 @@ impl Frame {
     /// First byte of the slot. Valid for [`Frame::slot_bytes`] bytes while the frame lives; readable, and
     /// writable too unless [`Frame::readonly`].
     pub fn as_ptr(&self) -> *const u8 {
-        self.attachment.pool.slot(self.taken.slot).start().as_ptr()
+        self.slot.attachment.pool.slot(self.taken.slot).start().as_ptr()
     }
 
     /// Bytes of the slot, at least [`Frame::nbytes`].
     pub fn slot_bytes(&self) -> usize {
-        self.attachment.pool.slot(self.taken.slot).len()
+        self.slot.attachment.pool.slot(self.taken.slot).len()
     }
 
     /// Index of the slot in its pool.
@@ -99,12 +106,12 @@ impl Frame {
 
     /// Whether the memory is mapped read-only, which the MMU enforces: writing is SIGSEGV.
     pub fn readonly(&self) -> bool {
-        !self.attachment.welcome.writable
+        !self.slot.attachment.welcome.writable
     }
 
     /// The memory it lies in.
     pub fn memory(&self) -> &BackendInfo {
-        &self.attachment.pool.info
+        &self.slot.attachment.pool.info
     }
 
     /// Copies a part of the slot out, safe whatever the producer does.
@@ -112,7 +119,7 @@ impl Frame {
     /// # Panics
     /// When `offset + to.len()` is beyond [`Frame::slot_bytes`].
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
-        self.attachment.pool.slot(self.taken.slot).copy_to(offset, to);
+        self.slot.attachment.pool.slot(self.taken.slot).copy_to(offset, to);
     }
 
     /// A descriptor of the memory, and where the slot begins in it.
@@ -120,7 +127,7 @@ impl Frame {
     /// # Errors
     /// `Unsupported` where the memory has none to give.
     pub fn fd(&self) -> Result<(OwnedFd, u64)> {
-        let allocation = self.attachment.pool.slot(self.taken.slot).allocation();
+        let allocation = self.slot.attachment.pool.slot(self.taken.slot).allocation();
         let (_, fd, _) = allocation.memory.export()?.into_wire();
         Ok((fd, allocation.offset))
     }
@@ -169,7 +176,7 @@ impl Drop for Frame {
     fn drop(&mut self) {
         // In a forked child the lease is the parent's.
         if self.is_ours() {
-            self.attachment.subscriber.release(self.taken.slot);
+            self.slot.attachment.subscriber.release(self.taken.slot);
         }
     }
 }
@@ -192,7 +199,7 @@ impl<F: AsRef<Frame>> PrivateView<F> {
         if !inner.is_ours() {
             return Err(Error::forked());
         }
-        let (mapping, offset) = inner.attachment.pool.claim_private(inner.taken.slot)?;
+        let (mapping, offset) = inner.slot.attachment.pool.claim_private(inner.taken.slot)?;
         let start = mapping.mapped().start.map_addr(|addr| addr.saturating_add(offset));
         Ok(Self { start, frame })
     }
@@ -222,7 +229,7 @@ impl<F: AsRef<Frame>> Drop for PrivateView<F> {
     fn drop(&mut self) {
         let frame = self.frame.as_ref();
         if frame.is_ours() {
-            frame.attachment.pool.unclaim_private(frame.taken.slot);
+            frame.slot.attachment.pool.unclaim_private(frame.taken.slot);
         }
     }
 }

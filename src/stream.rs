@@ -17,12 +17,16 @@ impl StreamName {
         let name = name.into();
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         let components_ok = name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
-        if (1..=100).contains(&name.len()) && name.chars().all(allowed) && components_ok {
+        // A directory of such a name would be taken for another stream's file.
+        let directories_ok = name.rsplit_once('/').is_none_or(|(directories, _)| {
+            directories.split('/').all(|part| !part.ends_with(".sock") && !part.ends_with(".lock"))
+        });
+        if (1..=100).contains(&name.len()) && name.chars().all(allowed) && components_ok && directories_ok {
             return Ok(Self(name));
         }
         Err(Error::invalid(format!(
             "{name:?} is no stream name; use 1 to 100 letters, digits, '.', '_' or '-', with '/' for nesting, and no \
-             part that is empty or starts with '.'"
+             part that is empty or starts with '.' (nor ends with .sock or .lock before a '/')"
         )))
     }
 
@@ -73,7 +77,7 @@ pub fn runtime_dir(explicit: Option<&Path>) -> Result<PathBuf> {
     private_dir(PathBuf::from(format!("/tmp/bips-{}", getuid())))
 }
 
-/// Makes a directory only its owner can use, and refuses one that somebody else put there.
+/// Makes a directory only its owner can use. One that is there already must be the user's own.
 fn private_dir(dir: PathBuf) -> Result<PathBuf> {
     let made = DirBuilder::new().mode(0o700).create(&dir);
     let metadata = fs::symlink_metadata(&dir).map_err(|error| {
@@ -179,7 +183,20 @@ mod tests {
         for good in ["cam", "front-camera", "a/b.c/d_1", &"x".repeat(100)] {
             assert!(StreamName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "a//b", "/a", "a/", "../a", "a/.b", "a b", "ü", &"x".repeat(101)] {
+        for bad in [
+            "",
+            ".",
+            "a//b",
+            "/a",
+            "a/",
+            "../a",
+            "a/.b",
+            "a.sock/b",
+            "x/a.lock/b",
+            "a b",
+            "ü",
+            &"x".repeat(101),
+        ] {
             let error = StreamName::new(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             assert!(error.to_string().contains("1 to 100"), "{error}");

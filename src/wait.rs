@@ -37,7 +37,8 @@ impl Wait {
     pub(crate) fn deadline(self) -> Deadline {
         match self {
             Self::Now => Deadline::Passed,
-            Self::For(time) => Deadline::At(Instant::now() + time),
+            // Beyond what the clock can say is for ever.
+            Self::For(time) => Instant::now().checked_add(time).map_or(Deadline::Never, Deadline::At),
             Self::Forever => Deadline::Never,
         }
     }

@@ -88,7 +88,9 @@ impl Content {
     /// `InvalidArgument` for more than [`MAX_DIMS`] dimensions or a size beyond 2^62 bytes.
     pub fn tensor(dtype: DType, dims: &[u64]) -> Result<Self> {
         let shape = Shape::new(dims)?;
-        let too_large = || Error::invalid(format!("a tensor of {shape} {dtype} is larger than any machine"));
+        let too_large = || {
+            Error::invalid(format!("a tensor of {shape} {dtype} is larger than any machine; check the shape"))
+        };
         let nbytes = shape
             .elements()
             .and_then(|elements| elements.checked_mul(dtype.size() as u64))

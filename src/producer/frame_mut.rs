@@ -21,7 +21,7 @@ pub struct FrameMut {
 impl FrameMut {
     /// For a slot that `look` has just given out.
     pub(super) fn new(inner: Arc<Inner>, slot: u32) -> Self {
-        let memory = WritableSlot::acquired(inner.pool.slot(slot).clone());
+        let memory = WritableSlot::acquired(inner.pool.slot(slot));
         Self { inner, memory, slot, holds: true }
     }
 
@@ -32,7 +32,7 @@ impl FrameMut {
 
     /// Bytes of the slot.
     pub fn len(&self) -> usize {
-        self.memory.memory().len()
+        self.memory.len()
     }
 
     /// Never: a slot has at least a page.
@@ -47,7 +47,7 @@ impl FrameMut {
 
     /// First byte of the slot, writable for [`FrameMut::len`] bytes until published.
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.memory.memory().start().as_ptr()
+        self.memory.start().as_ptr()
     }
 
     /// The whole slot in place. It may hold an older frame: write all that you publish.

@@ -5,10 +5,10 @@ use crate::error::AcquireError;
 use crate::pool::Pool;
 use crate::session::{BOARD_BYTES, ConsumerInfo, Host, PollPort, SEAT_BYTES, StreamInfo, Welcome};
 use crate::shm::{Bell, Board, Seat, Shared};
-use crate::signaler::{Acquired, Hot, Policy, Publisher, SeatId};
+use crate::signaler::{Acquired, Hot, Policy, Publisher, SeatId, bit};
 use crate::stream::{AccessRule, StreamName};
 use crate::sys::fork::{self, ProcessFd};
-use crate::sys::{PAGE, Segment, Sharing, current_cpu, monotonic_ns, random_id};
+use crate::sys::{Clock, PAGE, Segment, Sharing, random_id};
 use crate::wait::Deadline;
 use crate::{Content, Description, Error, ErrorKind, ProducerStats, Result};
 use std::os::fd::OwnedFd;
@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     reliable: bool,
     history: u32,
     stream_id: [u64; 2],
+    /// The stream's own content without metadata, as it stands on the board.
+    plain: Box<[u64; DESCRIPTION_WORDS]>,
     board: Shared<Board>,
     bell: Shared<Bell>,
     state: Mutex<State>,
@@ -48,10 +50,11 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 struct State {
     publisher: Publisher<PollPort>,
-    /// The description last written for each slot; `None` is the stream's own, without metadata.
+    clock: Clock,
+    /// Slots whose description on the board is the stream's own, without metadata.
+    plain: u64,
+    /// The last description of its own that was written for each slot.
     special: Vec<Option<Box<[u64; DESCRIPTION_WORDS]>>>,
-    /// Slots whose description was written at all.
-    described: u64,
 }
 
 impl Inner {
@@ -75,9 +78,10 @@ impl Inner {
             reliable: parts.reliable,
             history: parts.history,
             stream_id,
+            plain: Box::new(Described::new(parts.content, &[])?.encode()),
             board,
             bell,
-            state: Mutex::new(State { publisher, special, described: 0 }),
+            state: Mutex::new(State { publisher, clock: Clock::new(), plain: 0, special }),
             joined: Condvar::new(),
         })
     }
@@ -120,61 +124,75 @@ impl Inner {
     }
 
     /// Publishes a slot this process has acquired. The writing hold ends, also on error.
+    #[inline]
     pub(super) fn publish(&self, slot: u32, description: &Description<'_>) -> Result<u64> {
-        let words = self.describe(description);
-        let hot_cpu = current_cpu();
+        if description.shape.is_some() || !description.metadata.is_empty() {
+            return self.publish_described(slot, description);
+        }
         let mut state = self.lock();
-        let state = &mut *state;
-        let closed = || {
-            Error::new(
-                ErrorKind::Closed,
-                format!("the producer of {} is closed; the frame was not published", self.name),
-            )
-        };
-        let words =
-            match words.and_then(|words| if state.publisher.is_closed() { Err(closed()) } else { Ok(words) })
-            {
-                Ok(words) => words,
-                Err(error) => {
-                    state.publisher.unhold(slot);
-                    return Err(error);
-                }
-            };
-        let place = &mut state.special[slot as usize];
-        let known = state.described & (1 << slot) != 0;
-        let new_words = match words {
-            None if known && place.is_none() => None,
-            None => Some(self.plain_words()),
-            Some(words) if known && place.as_deref() == Some(&words) => None,
-            Some(words) => Some(words),
-        };
-        if let Some(new) = &new_words {
-            state.described |= 1 << slot;
-            match (words.is_some(), &mut *place) {
-                (true, Some(place)) => **place = *new,
-                (true, None) => *place = Some(Box::new(*new)),
-                (false, _) => *place = None,
+        if state.publisher.is_closed() || state.plain & bit(slot) == 0 {
+            return self.publish_anew(state, slot, description, None);
+        }
+        let State { publisher, clock, .. } = &mut *state;
+        Ok(publisher.publish(slot, || hot(clock, description), None))
+    }
+
+    /// With a description of the frame's own.
+    fn publish_described(&self, slot: u32, description: &Description<'_>) -> Result<u64> {
+        let words = self.describe(description);
+        let state = self.lock();
+        match words {
+            Ok(words) => self.publish_anew(state, slot, description, Some(&words)),
+            Err(error) => {
+                let mut state = state;
+                state.publisher.unhold(slot);
+                Err(error)
             }
         }
-        let published = monotonic_ns();
-        let hot = Hot { published, captured: description.timestamp.unwrap_or(published), cpu: hot_cpu };
-        Ok(state.publisher.publish(slot, &hot, new_words.as_ref()))
+    }
+
+    /// Brings the slot's cold description up to date first. `None` is the stream's own content, no metadata.
+    #[cold]
+    fn publish_anew(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        slot: u32,
+        description: &Description<'_>,
+        words: Option<&[u64; DESCRIPTION_WORDS]>,
+    ) -> Result<u64> {
+        let state = &mut *state;
+        if state.publisher.is_closed() {
+            state.publisher.unhold(slot);
+            return Err(Error::new(
+                ErrorKind::Closed,
+                format!("the producer of {} is closed; the frame was not published", self.name),
+            ));
+        }
+        let State { publisher, clock, .. } = state;
+        let hot = || hot(clock, description);
+        let Some(words) = words else {
+            state.plain |= bit(slot);
+            return Ok(publisher.publish(slot, hot, Some(&self.plain)));
+        };
+        let last = &mut state.special[slot as usize];
+        let known = state.plain & bit(slot) == 0 && last.as_deref() == Some(words);
+        if !known {
+            state.plain &= !bit(slot);
+            match last {
+                Some(last) => **last = *words,
+                None => *last = Some(Box::new(*words)),
+            }
+        }
+        Ok(publisher.publish(slot, hot, (!known).then_some(words)))
     }
 
     /// The words of a description that isn't the stream's own.
-    fn describe(&self, description: &Description<'_>) -> Result<Option<[u64; DESCRIPTION_WORDS]>> {
-        if description.shape.is_none() && description.metadata.is_empty() {
-            return Ok(None);
-        }
+    fn describe(&self, description: &Description<'_>) -> Result<[u64; DESCRIPTION_WORDS]> {
         let content = match &description.shape {
             Some(shape) => self.content.reshaped(shape, self.pool.slot_bytes)?,
             None => self.content,
         };
-        Ok(Some(Described::new(content, description.metadata)?.encode()))
-    }
-
-    fn plain_words(&self) -> [u64; DESCRIPTION_WORDS] {
-        Described::new(self.content, &[]).expect("no metadata is not too much").encode()
+        Ok(Described::new(content, description.metadata)?.encode())
     }
 
     pub(super) fn hold(&self, slot: u32) {
@@ -267,6 +285,13 @@ impl Inner {
     }
 }
 
+/// What changes with every frame, as of now.
+#[inline]
+fn hot(clock: &mut Clock, description: &Description<'_>) -> Hot {
+    let published = clock.now();
+    Hot { published, captured: description.timestamp.unwrap_or(published), cpu: clock.cpu() }
+}
+
 fn consumers(state: &State) -> Vec<ConsumerInfo> {
     state
         .publisher
@@ -350,9 +375,8 @@ impl Host for Inner {
     }
 
     fn set_poll(&self, seat: SeatId, socket: ProcessFd) {
-        if let Some(member) = self.lock().publisher.member_mut(seat) {
-            member.port.set_poll(socket);
-        }
+        let before = self.lock().publisher.member_mut(seat).map(|member| member.port.set_poll(socket));
+        drop(before); // closes outside the lock
     }
 
     fn info(&self) -> StreamInfo {

@@ -86,7 +86,8 @@ impl Attachment {
         }
         let (ours, theirs) = socket::pair()?;
         let sent = socket::send(self.link.socket.as_fd(), &Request::Poll.encode(), &[theirs.as_fd()]);
-        if !self.is_gone() && !matches!(sent, Ok(true)) {
+        // A producer that is gone hung up; its descriptor is then readable for good, which is the truth.
+        if sent == Ok(false) {
             return Err(Error::new(
                 ErrorKind::System,
                 "the producer does not take the poll socket; is it stopped? Try again later",
@@ -106,7 +107,7 @@ impl Attachment {
     /// Empties the poll descriptor, so that it is readable only for what comes next.
     pub(crate) fn drain_poll(&self) {
         if let Some(poll) = &*self.link.poll.lock().unwrap_or_else(PoisonError::into_inner) {
-            while matches!(socket::receive(poll.as_fd()), Ok(Received::Message(..))) {}
+            socket::drain(poll.as_fd());
         }
     }
 
@@ -134,7 +135,7 @@ pub(crate) fn attach(
 }
 
 fn seat(
-    socket: OwnedFd,
+    socket: ProcessFd,
     welcome: Welcome,
     fds: Vec<OwnedFd>,
     policy: Policy,
@@ -174,7 +175,7 @@ fn seat(
     let slots = welcome.slots.len() as u32;
     let subscriber = Subscriber::new(board, seat, bell, policy, slots, welcome.max_held);
     let link = Arc::new(Link {
-        socket: ProcessFd::new(socket)?,
+        socket,
         subscriber: subscriber.clone(),
         gone: AtomicBool::new(false),
         poll: Mutex::new(None),
@@ -189,17 +190,17 @@ fn converse(
     name: &StreamName,
     request: Request,
     deadline: Deadline,
-) -> Result<(OwnedFd, Reply, Vec<OwnedFd>)> {
-    let until = Instant::now() + PATIENCE;
+) -> Result<(ProcessFd, Reply, Vec<OwnedFd>)> {
     loop {
-        let socket = rendezvous::connect(root, name, deadline)?;
+        let socket = ProcessFd::new(rendezvous::connect(root, name, deadline)?)?;
+        let until = Instant::now() + PATIENCE;
         let ended = || Error::new(ErrorKind::NotFound, "the producer ended while it was asked; try again");
         let sent = socket::send(socket.as_fd(), &request.encode(), &[]).unwrap_or(false);
         let answer = if sent { answer(socket.as_fd(), until)? } else { None };
         match answer {
             Some((Reply::Refused(ErrorKind::Closed, _), _)) | None => {
                 // It is just closing. A successor may take the name: wait for that one instead.
-                if deadline.left().is_none() || Instant::now() > until {
+                if deadline.left().is_none() {
                     return Err(ended().with("stream", name));
                 }
                 std::thread::sleep(Duration::from_millis(1));

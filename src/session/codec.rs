@@ -92,7 +92,10 @@ impl<'a> Reader<'a> {
         if len > limit {
             return Err(Error::protocol("the peer sent a text longer than the protocol allows"));
         }
-        String::from_utf8(self.take(len)?.to_vec())
-            .map_err(|_| Error::protocol("the peer sent a text that is not UTF-8"))
+        let text = String::from_utf8(self.take(len)?.to_vec());
+        // Texts reach terminals and logs: no escape sequences from a peer.
+        text.ok()
+            .filter(|text| !text.contains(char::is_control))
+            .ok_or_else(|| Error::protocol("the peer sent a text that is not printable UTF-8"))
     }
 }

@@ -4,6 +4,7 @@ use super::codec::{Reader, Writer};
 use crate::backend::DeviceId;
 use crate::describe::{Content, DESCRIPTION_WORDS, Described};
 use crate::signaler::Policy;
+use crate::sys::PAGE;
 use crate::{Error, ErrorKind, MAX_SLOTS, PROTOCOL, Result};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"bips");
@@ -256,6 +257,9 @@ impl Welcome {
             return Err(nonsense(&format!("{slot_count} slots, {max_held} of them at a time")));
         }
         let slot_bytes = reader.u64()?;
+        if slot_bytes == 0 || slot_bytes % PAGE != 0 {
+            return Err(nonsense("slots that are no whole pages"));
+        }
         let kind = reader.text(MAX_KIND)?;
         let device = DeviceId(reader.take(16)?.try_into().expect("sixteen bytes were taken"));
         let content = read_content(reader, slot_bytes)?;
@@ -272,8 +276,8 @@ impl Welcome {
             let slot = SlotEntry { memory: reader.u32()?, offset: reader.u64()? };
             let len = memories.get(slot.memory as usize).map(|memory| memory.len);
             let end = slot.offset.checked_add(slot_bytes);
-            if len.zip(end).is_none_or(|(len, end)| end > len) {
-                return Err(nonsense("slots outside its memory"));
+            if len.zip(end).is_none_or(|(len, end)| end > len) || slot.offset % PAGE != 0 {
+                return Err(nonsense("slots outside its memory, or between pages"));
             }
             slots.push(slot);
         }

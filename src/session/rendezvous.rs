@@ -6,17 +6,18 @@ use crate::sys::socket;
 use crate::wait::Deadline;
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FlockArg, OFlag, open, openat, renameat};
+use nix::fcntl::{AT_FDCWD, FlockArg, OFlag, open, openat, renameat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, fstatat};
-use nix::unistd::{AccessFlags, Group, UnlinkatFlags, access, fchownat, ftruncate, unlinkat, write};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat};
+use nix::unistd::{AccessFlags, Group, UnlinkatFlags, access, chown, ftruncate, unlinkat, write};
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+/// Searching is enough: a consumer need not be able to list.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// The directory part of a stream's name, open.
 #[derive(Debug)]
@@ -108,12 +109,13 @@ impl Claim {
                 &directory.fd,
                 directory.lock().as_str(),
                 flags,
-                Mode::from_bits_truncate(0o644),
+                Mode::from_bits_truncate(0o600),
             ) {
                 Ok(file) => file,
                 Err(Errno::ENOENT) => continue, // the directory went with another stream
                 Err(errno) => {
                     return Err(Error::system("opening the stream's lock", errno)
+                        .hint("another user's producer may have left it; remove it, or choose another name")
                         .with("directory", root.join(&directory.nested).display()));
                 }
             };
@@ -141,39 +143,52 @@ impl Claim {
     pub(crate) fn listen(&self, rule: &AccessRule) -> Result<OwnedFd> {
         let directory = &self.directory;
         let temporary = directory.temporary();
-        let listener = socket::listen_in(directory.fd.as_fd(), &temporary)?;
+        let socket = socket::bind_in(directory.fd.as_fd(), &temporary)?;
+        let named = self.admit_and_name(rule, &temporary).and_then(|()| socket::begin_to_listen(&socket));
+        if let Err(error) = named {
+            directory.remove(&temporary);
+            return Err(error);
+        }
+        let (from, to) = (temporary.as_str(), directory.socket());
+        renameat(&directory.fd, from, &directory.fd, to.as_str()).map_err(|errno| {
+            directory.remove(&temporary);
+            Error::system("naming the stream's socket", errno)
+        })?;
+        Ok(socket)
+    }
+
+    /// Sets group and mode of the socket just bound.
+    fn admit_and_name(&self, rule: &AccessRule, leaf: &str) -> Result<()> {
+        let failed = |errno| Error::system("setting who may connect", errno);
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // By descriptor: in a directory that others may write to, the name could become a link meanwhile.
+        let inode = openat(&self.directory.fd, leaf, flags, Mode::empty()).map_err(failed)?;
+        let kind = SFlag::from_bits_truncate(fstat(&inode).map_err(failed)?.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFSOCK {
+            return Err(Error::new(
+                ErrorKind::AccessDenied,
+                "somebody replaced the stream's socket while it was made; use a runtime directory only trusted users \
+                 can write to",
+            ));
+        }
+        let path = format!("/proc/self/fd/{}", inode.as_raw_fd());
         let mode = match rule {
             AccessRule::Owner => 0o600,
             AccessRule::Group(name) => {
                 let group = Group::from_name(name).ok().flatten().ok_or_else(|| {
-                    directory.remove(&temporary);
                     Error::invalid(format!(
                         "there is no group {name:?} here; make it, or use access \"directory\""
                     ))
                 })?;
-                fchownat(
-                    &directory.fd,
-                    temporary.as_str(),
-                    None,
-                    Some(group.gid),
-                    nix::fcntl::AtFlags::empty(),
-                )
-                .map_err(|errno| {
-                    directory.remove(&temporary);
-                    Error::system("giving the socket to the group", errno)
-                        .hint("the producer must be root or a member of that group")
+                chown(path.as_str(), None, Some(group.gid)).map_err(|errno| {
+                    failed(errno).hint("the producer must be root or a member of that group")
                 })?;
                 0o660
             }
             AccessRule::Directory => 0o666,
         };
-        let publish = || -> nix::Result<()> {
-            let mode = Mode::from_bits_truncate(mode);
-            fchmodat(&directory.fd, temporary.as_str(), mode, FchmodatFlags::FollowSymlink)?;
-            renameat(&directory.fd, temporary.as_str(), &directory.fd, directory.socket().as_str())
-        };
-        publish().map_err(|errno| Error::system("naming the stream's socket", errno))?;
-        Ok(listener)
+        fchmodat(AT_FDCWD, path.as_str(), Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)
+            .map_err(failed)
     }
 }
 

@@ -43,10 +43,11 @@ pub(crate) struct PollPort {
 }
 
 impl PollPort {
-    pub(crate) fn set_poll(&mut self, socket: ProcessFd) {
+    /// Gives back the socket used before, to be closed where closing holds nobody up.
+    pub(crate) fn set_poll(&mut self, socket: ProcessFd) -> Option<ProcessFd> {
         // Frames published before this moment did not know the socket.
         let _ = socket::send(socket.as_fd(), &[1], &[]);
-        self.poll = Some(socket);
+        self.poll.replace(socket)
     }
 
     /// Ends the connection; the consumer learns it at once.
@@ -116,8 +117,8 @@ impl Connections {
     }
 
     fn add(self: &Arc<Self>, socket: OwnedFd) -> Result<()> {
-        let peer = socket::peer(socket.as_fd())?;
         let socket = Arc::new(ProcessFd::new(socket)?);
+        let peer = socket::peer(socket.as_fd())?;
         let mut open = self.lock();
         if open.by_id.len() >= MAX_CONNECTIONS {
             return Err(Error::protocol("too many connections at a time"));
@@ -174,7 +175,10 @@ impl Watch for Listener {
                 std::thread::sleep(Duration::from_millis(10));
                 true
             }
-            Err(_) => false,
+            Err(errno) => {
+                tracing::error!(%errno, "no consumer can join any more; make the producer anew");
+                false
+            }
         }
     }
 }
@@ -260,6 +264,9 @@ impl Connection {
             (Request::Poll, Phase::Seated(seat)) => {
                 let socket =
                     fds.into_iter().next().ok_or_else(|| Error::protocol("no poll socket came along"))?;
+                if !socket::is_pair_end(socket.as_fd()) {
+                    return Err(Error::protocol("the poll descriptor is no socket of the kind agreed"));
+                }
                 host.set_poll(seat, ProcessFd::new(socket)?);
                 Ok(true)
             }

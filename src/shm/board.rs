@@ -38,7 +38,7 @@ pub(crate) struct Board {
     tail: Line<AtomicU64>,
     hungry: Line<AtomicU32>,
     #[cfg(not(bips_loom))]
-    reserved: [Line<[AtomicU64; 8]>; 60],
+    reserved: [Line<[AtomicU64; 16]>; 28],
     pub(crate) entries: [Entry; RING],
     frames: [[AtomicU64; COLD_WORDS]; RING],
 }
@@ -74,9 +74,9 @@ pub(crate) struct Entry {
 #[cfg(not(bips_loom))]
 const _: () = {
     assert!(size_of::<Entry>() == 64);
-    assert!(std::mem::offset_of!(Board, state) == 64);
-    assert!(std::mem::offset_of!(Board, tail) == 128);
-    assert!(std::mem::offset_of!(Board, hungry) == 192);
+    assert!(std::mem::offset_of!(Board, state) == 128);
+    assert!(std::mem::offset_of!(Board, tail) == 256);
+    assert!(std::mem::offset_of!(Board, hungry) == 384);
     assert!(std::mem::offset_of!(Board, entries) == 4096);
     assert!(std::mem::offset_of!(Board, frames) == 8192);
     assert!(size_of::<Board>() == 40960);

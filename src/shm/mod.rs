@@ -17,9 +17,10 @@ pub(crate) use shared::Shared;
 #[cfg(not(bips_loom))]
 pub(crate) use slot::{SlotMemory, WritableSlot};
 
-/// One cache line to itself, so that what two processes write never shares a line.
+/// A pair of cache lines to itself. What two processes write must not share a line, and processors fetch lines
+/// in pairs: with one line each, reading one would still take its neighbour away from its writer.
 #[derive(Debug, Default)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub(crate) struct Line<T>(pub(crate) T);
 
 impl<T> std::ops::Deref for Line<T> {

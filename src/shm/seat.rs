@@ -29,8 +29,8 @@ struct Counters {
 
 #[cfg(not(bips_loom))]
 const _: () = {
-    assert!(std::mem::offset_of!(Seat, parked) == 64);
-    assert!(std::mem::offset_of!(Seat, counters) == 128);
+    assert!(std::mem::offset_of!(Seat, parked) == 128);
+    assert!(std::mem::offset_of!(Seat, counters) == 256);
     assert!(size_of::<Seat>() <= 4096);
 };
 

@@ -1,7 +1,7 @@
 //! The memory of a slot, as the CPU sees it.
 
 use crate::backend::Allocation;
-use crate::frame::Frame;
+use crate::frame::{Frame, PrivateView};
 use crate::handle::Access;
 use crate::{Error, Result};
 use std::ptr::{self, NonNull};
@@ -64,26 +64,48 @@ impl SlotMemory {
 }
 
 /// A slot that this process alone may write: the signaler gives each out to one writer at a time.
+///
+/// Lives in a `FrameMut`, next to the `Arc` that keeps the pool; it has no reference of its own, because taking
+/// one is an atomic operation per frame.
 #[derive(Debug)]
-pub(crate) struct WritableSlot(SlotMemory);
+pub(crate) struct WritableSlot {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: exclusive access to a range of memory, which may move between threads like a `&mut [u8]`.
+unsafe impl Send for WritableSlot {}
+// SAFETY: a shared reference gives out the address only.
+unsafe impl Sync for WritableSlot {}
 
 impl WritableSlot {
-    /// Only for a slot that `Publisher::acquire` has just given out.
-    pub(crate) fn acquired(slot: SlotMemory) -> Self {
-        Self(slot)
+    /// Only for a slot that `Publisher::acquire` has just given out, and only to be kept beside what keeps
+    /// `slot`'s memory mapped.
+    pub(crate) fn acquired(slot: &SlotMemory) -> Self {
+        Self { start: slot.start, len: slot.len() }
     }
 
-    pub(crate) fn memory(&self) -> &SlotMemory {
-        &self.0
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: mapped for writing for as long as `self` (contract of `Memory`, mapped with Access::Write).
-        // Exclusive: the slot was acquired, so no consumer leases it and no other `WritableSlot` exists for it;
-        // consumers' mappings are read-only, or (on streams made writable) theirs to use while leasing only.
-        unsafe { slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len()) }
+        // SAFETY: mapped for writing for as long as the pool lives (contract of `Memory`, mapped with
+        // Access::Write), which the owner of `self` keeps. Exclusive: the slot was acquired, so no consumer
+        // leases it and no other `WritableSlot` exists for it; consumers' mappings are read-only, or (on streams
+        // made writable) theirs to use while leasing only.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
+
+// SAFETY: the address of a private mapping, which any thread may use; `F` decides about itself.
+unsafe impl<F: AsRef<Frame> + Send> Send for PrivateView<F> {}
+// SAFETY: a shared reference gives out the address only.
+unsafe impl<F: AsRef<Frame> + Sync> Sync for PrivateView<F> {}
 
 impl Frame {
     /// The frame's bytes in place, from the start of the slot to its last used byte.

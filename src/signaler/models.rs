@@ -59,7 +59,7 @@ impl Stream {
         let sequence = publisher.published();
         self.data[slot as usize].with_mut(|data| unsafe { *data = sequence + 100 });
         let hot = Hot { published: clock, captured: sequence + 500, cpu: 0 };
-        publisher.publish(slot, &hot, Some(&[sequence + 900]))
+        publisher.publish(slot, || hot, Some(&[sequence + 900]))
     }
 
     /// Tries to publish `frames` times; what finds no slot is dropped.

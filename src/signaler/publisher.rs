@@ -29,6 +29,8 @@ pub(crate) struct Member<P> {
     pub(super) id: SeatId,
     pub(super) seat: Shared<Seat>,
     pub(super) policy: Policy,
+    /// The furthest its cursor was seen.
+    pub(super) reached: u64,
     pub(super) evicted: u64,
     pub(crate) port: P,
 }
@@ -46,7 +48,9 @@ pub(crate) struct Publisher<P> {
     /// Slot of each of the last [`RING`] sequences; the board's copy is never read back.
     pub(super) ring: [u32; RING],
     /// Holds the producer itself has on each slot: the writing lease and every view made from it.
-    pub(super) own: [u32; RING],
+    own: [u32; RING],
+    /// Bit i: `own[i]` is not 0.
+    own_mask: u64,
     /// When each slot was last published, as sequence + 1.
     pub(super) last_use: [u64; RING],
     versions: [u32; RING],
@@ -82,6 +86,7 @@ impl<P: Port> Publisher<P> {
             tail: 0,
             ring: [0; RING],
             own: [0; RING],
+            own_mask: 0,
             last_use: [0; RING],
             versions: [0; RING],
             members: Vec::with_capacity(MAX_SEATS),
@@ -97,7 +102,11 @@ impl<P: Port> Publisher<P> {
 
     /// Publishes what was written into `slot`, with its cold description where that has changed.
     /// Wakes whoever sleeps; never waits for anyone. The writing hold on the slot ends here.
-    pub(crate) fn publish(&mut self, slot: u32, hot: &Hot, cold: Option<&Cold>) -> u64 {
+    ///
+    /// `hot` is asked after the entry is claimed: a consumer that polls it has the line, and fetching that
+    /// back takes as long as reading the clock.
+    #[inline]
+    pub(crate) fn publish(&mut self, slot: u32, hot: impl FnOnce() -> Hot, cold: Option<&Cold>) -> u64 {
         let sequence = self.tail;
         let version = &mut self.versions[slot as usize];
         if let Some(cold) = cold {
@@ -107,6 +116,7 @@ impl<P: Port> Publisher<P> {
         let entry = self.board.entry(sequence);
         entry.stamp.store(0, Relaxed);
         order::FE(); // ORDERING(FE, release fence) -> C1
+        let hot = hot();
         entry.slot.store(slot, Relaxed);
         entry.version.store(*version, Relaxed);
         entry.cpu.store(hot.cpu, Relaxed);
@@ -118,7 +128,7 @@ impl<P: Port> Publisher<P> {
 
         self.ring[sequence as usize % RING] = slot;
         self.last_use[slot as usize] = self.tail;
-        self.own[slot as usize] -= 1;
+        self.drop_own(slot);
         self.in_haste = hot.published.wrapping_sub(self.last_published) < HASTE;
         self.last_published = hot.published;
         self.wake();
@@ -158,10 +168,11 @@ impl<P: Port> Publisher<P> {
         if self.members.len() >= MAX_SEATS {
             return None;
         }
-        seat.cursor().store(self.tail - self.history.min(self.tail), Relaxed);
+        let reached = self.tail - self.history.min(self.tail);
+        seat.cursor().store(reached, Relaxed);
         let id = SeatId(self.next_id);
         self.next_id += 1;
-        self.members.push(Member { id, seat, policy, evicted: 0, port });
+        self.members.push(Member { id, seat, policy, reached, evicted: 0, port });
         Some(id)
     }
 
@@ -197,26 +208,31 @@ impl<P: Port> Publisher<P> {
         })
     }
 
-    /// Adds a hold of the producer itself on a slot it already holds.
+    /// Adds a hold of the producer itself on a slot that is free or its own.
     pub(crate) fn hold(&mut self, slot: u32) {
         self.own[slot as usize] += 1;
+        self.own_mask |= bit(slot);
+    }
+
+    fn drop_own(&mut self, slot: u32) {
+        let holds = &mut self.own[slot as usize];
+        *holds -= 1;
+        if *holds == 0 {
+            self.own_mask &= !bit(slot);
+        }
     }
 
     /// Ends one of the producer's own holds.
     pub(crate) fn unhold(&mut self, slot: u32) {
-        self.own[slot as usize] -= 1;
-        if self.own[slot as usize] == 0 && self.sleepers > 0 {
+        self.drop_own(slot);
+        if self.own_mask & bit(slot) == 0 && self.sleepers > 0 {
             self.bell.ring();
         }
     }
 
     /// Slots the producer itself has a hold on.
     pub(crate) fn own_holds(&self) -> u64 {
-        self.own
-            .iter()
-            .enumerate()
-            .filter(|(_, holds)| **holds > 0)
-            .fold(0, |mask, (i, _)| mask | bit(i as u32))
+        self.own_mask
     }
 
     /// Tells consumers that a slot is wanted; read the bell after this and look again before sleeping.

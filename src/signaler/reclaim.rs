@@ -37,7 +37,7 @@ impl<P: Port> Publisher<P> {
         for _ in 0..=RING {
             if let Some(slot) = self.hottest(self.known_free) {
                 self.known_free &= !bit(slot);
-                self.own[slot as usize] += 1;
+                self.hold(slot);
                 return Acquired::Slot(slot);
             }
             match self.evict() {
@@ -65,33 +65,33 @@ impl<P: Port> Publisher<P> {
 
     /// Reads every seat. The cursor first, then the held bits: the consumer sets its bit before it moves the
     /// cursor, so a cursor that moved shows the bit.
-    fn scan(&self) -> Result<Busy, SeatId> {
+    fn scan(&mut self) -> Result<Busy, SeatId> {
         let mut busy = Busy {
-            firm: self.own_holds() | self.slots_since(self.tail.saturating_sub(self.history)),
+            firm: self.own_holds()
+                | slots_between(&self.ring, self.tail.saturating_sub(self.history), self.tail),
             unread: 0,
         };
-        for member in &self.members {
-            let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6
+        let (tail, ring, slots, max_held) = (self.tail, &self.ring, self.slots, self.max_held);
+        for member in &mut self.members {
+            let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9
             let held = member.seat.held().load(order::P2()); // ORDERING(P2, acquire) -> C4, C5
-            let unread = self.tail.checked_sub(cursor);
-            if unread.is_none_or(|unread| unread > u64::from(self.slots))
-                || held & !mask(self.slots) != 0
-                || held.count_ones() > self.max_held
+            let unread = tail.checked_sub(cursor);
+            // A cursor only ever moves on; one that went back would keep slots that were free.
+            if unread.is_none_or(|unread| unread > u64::from(slots))
+                || cursor < member.reached
+                || held & !mask(slots) != 0
+                || held.count_ones() > max_held
             {
                 return Err(member.id);
             }
+            member.reached = cursor;
             busy.firm |= held;
             match member.policy {
-                Policy::Reliable => busy.firm |= self.slots_since(cursor),
-                Policy::KeepLast(_) => busy.unread |= self.slots_since(cursor),
+                Policy::Reliable => busy.firm |= slots_between(ring, cursor, tail),
+                Policy::KeepLast(_) => busy.unread |= slots_between(ring, cursor, tail),
             }
         }
         Ok(busy)
-    }
-
-    /// The slots of every sequence from `cursor` on; at most a pool's worth lies behind the tail.
-    fn slots_since(&self, cursor: u64) -> u64 {
-        (cursor..self.tail).fold(0, |slots, sequence| slots | bit(self.ring[sequence as usize % RING]))
     }
 
     /// Takes the oldest unread frame away from keep-last seats whose slot nobody else keeps, with what is older.
@@ -108,7 +108,7 @@ impl<P: Port> Publisher<P> {
         if let Some(victim) = victim {
             for member in &mut self.members {
                 if let Policy::KeepLast(_) = member.policy {
-                    let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6
+                    let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9
                     if cursor <= victim {
                         let moved = member.seat.cursor().compare_exchange(
                             cursor,
@@ -118,6 +118,7 @@ impl<P: Port> Publisher<P> {
                         );
                         // Lost: the consumer moved on by itself. The scan below sees where to.
                         if moved.is_ok() {
+                            member.reached = victim + 1;
                             member.evicted += victim + 1 - cursor;
                             self.evicted += victim + 1 - cursor;
                         }
@@ -129,4 +130,9 @@ impl<P: Port> Publisher<P> {
         self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
         Ok(victim.is_some() || self.known_free != 0)
     }
+}
+
+/// The slots of the sequences from `cursor` up to `tail`; at most a pool's worth.
+fn slots_between(ring: &[u32; RING], cursor: u64, tail: u64) -> u64 {
+    (cursor..tail).fold(0, |slots, sequence| slots | bit(ring[sequence as usize % RING]))
 }

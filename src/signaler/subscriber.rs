@@ -6,6 +6,9 @@ use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+/// How often a take begins anew after losing against an eviction.
+const RETRIES: u32 = 64;
+
 /// A frame as the entry described it, leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -52,7 +55,9 @@ impl Subscriber {
     /// Leases the next frame, if there is one.
     #[inline]
     pub(crate) fn take(&self) -> Result<Option<Taken>, TakeError> {
-        loop {
+        // An honest producer evicts us once or twice in a row. One that never stops must not keep us here: the
+        // caller has a deadline.
+        for _ in 0..RETRIES {
             let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3
             if let Policy::KeepLast(depth) = self.policy {
                 if self.skip(cursor, u64::from(depth)) {
@@ -88,10 +93,20 @@ impl Subscriber {
                 return Err(TakeError::TooManyHeld);
             }
             let slot = bit(taken.slot);
-            let held = self.seat.held().fetch_or(slot, order::C2()); // ORDERING(C2, relaxed) -> C3
+            let held = self.seat.held().fetch_or(slot, order::C2()); // ORDERING(C2, relaxed) -> C3, C9
             let next = cursor.wrapping_add(1);
-            // ORDERING(C3, acq_rel) -> P1, P3
-            if self.seat.cursor().compare_exchange(cursor, next, order::C3(), Relaxed).is_ok() {
+            let moved = match self.policy {
+                // Nobody evicts a reliable consumer, so its cursor is its own: no exchange needed.
+                Policy::Reliable => {
+                    self.seat.cursor().store(next, order::C9()); // ORDERING(C9, release) -> P1
+                    true
+                }
+                Policy::KeepLast(_) => {
+                    // ORDERING(C3, acq_rel) -> P1, P3
+                    self.seat.cursor().compare_exchange(cursor, next, order::C3(), Relaxed).is_ok()
+                }
+            };
+            if moved {
                 if held & slot != 0 {
                     return Err(TakeError::Protocol); // the slot was ours: nobody may publish it again
                 }
@@ -103,6 +118,7 @@ impl Subscriber {
                 self.freed();
             }
         }
+        Ok(None)
     }
 
     /// Gives up what is older than the newest `depth` frames; whether the cursor must be read anew.
@@ -113,7 +129,7 @@ impl Subscriber {
         if behind <= depth || behind > u64::from(self.slots) {
             return false;
         }
-        let to = tail - depth;
+        let to = tail.wrapping_sub(depth);
         // ORDERING(C6, acq_rel) -> P1
         if self.seat.cursor().compare_exchange(cursor, to, order::C6(), Relaxed).is_ok() {
             self.freed();
@@ -177,9 +193,9 @@ impl Subscriber {
     /// Wakes this consumer's own sleeper, for instance because its producer died.
     pub(crate) fn wake_self(&self) {
         order::FP(); // ORDERING(FP, fence) -> FK
-        if self.seat.parked().clear(Seat::ASLEEP) {
-            self.seat.parked().wake();
-        }
+        // Whatever the word says: a producer may have cleared it and died before it woke anyone.
+        self.seat.parked().store(Seat::AWAKE, Relaxed);
+        self.seat.parked().wake();
     }
 
     fn has_next(&self) -> bool {

@@ -61,8 +61,13 @@ impl Stream {
     fn publish(&mut self) -> Option<u64> {
         let slot = self.acquire()?;
         self.clock += 1_000_000;
-        Some(self.publisher.publish(slot, &Hot { published: self.clock, ..Hot::default() }, None))
+        Some(self.publisher.publish(slot, at(self.clock), None))
     }
+}
+
+/// What changes with a frame published at this time.
+fn at(published: u64) -> impl FnOnce() -> Hot {
+    move || Hot { published, ..Hot::default() }
 }
 
 fn sequence(subscriber: &Subscriber) -> Option<u64> {
@@ -131,7 +136,7 @@ fn a_slot_is_not_reused_while_anyone_holds_it() {
         let slot = stream.acquire().unwrap();
         assert_ne!(slot, held.slot);
         stream.clock += 1_000_000;
-        stream.publisher.publish(slot, &Hot { published: stream.clock, ..Hot::default() }, None);
+        stream.publisher.publish(slot, at(stream.clock), None);
     }
     assert_eq!(a.take(), Err(TakeError::TooManyHeld));
     a.release(held.slot);
@@ -162,7 +167,7 @@ fn in_haste_known_free_slots_are_used_up_first() {
     for i in 0..5 {
         let slot = stream.acquire().unwrap();
         used |= bit(slot);
-        stream.publisher.publish(slot, &Hot { published: 1_000_000 + i * 100, ..Hot::default() }, None);
+        stream.publisher.publish(slot, at(1_000_000 + i * 100), None);
         let taken = reader.take().unwrap().unwrap();
         reader.release(taken.slot);
     }
@@ -203,7 +208,7 @@ fn the_producers_own_views_keep_a_slot() {
     let mut stream = Stream::new(2, 1, 0);
     let slot = stream.acquire().unwrap();
     stream.publisher.hold(slot);
-    stream.publisher.publish(slot, &Hot::default(), None);
+    stream.publisher.publish(slot, Hot::default, None);
     for _ in 0..4 {
         let other = stream.acquire().unwrap();
         assert_ne!(other, slot);
@@ -215,7 +220,7 @@ fn the_producers_own_views_keep_a_slot() {
 
 #[test]
 fn nonsense_in_a_seat_is_found_and_costs_only_that_seat() {
-    for nonsense in 0..4 {
+    for nonsense in 0..5 {
         let mut stream = Stream::new(4, 2, 0);
         let (good, reader, _) = stream.join(Policy::Reliable);
         let (bad, _, seat) = stream.join(Policy::KeepLast(2));
@@ -224,12 +229,18 @@ fn nonsense_in_a_seat_is_found_and_costs_only_that_seat() {
             0 => seat.cursor().store(u64::MAX, Relaxed),
             1 => seat.cursor().store(2, Relaxed),
             2 => seat.held().store(1 << 63, Relaxed),
+            3 => {
+                seat.cursor().store(1, Relaxed);
+                stream.publish();
+                seat.cursor().store(0, Relaxed);
+            }
             _ => seat.held().store(0b111, Relaxed),
         }
         assert_eq!(stream.publisher.acquire(), Acquired::Violation(bad));
         stream.publisher.leave(bad);
         assert!(stream.publish().is_some());
         assert_eq!([sequence(&reader), sequence(&reader)], [Some(0), Some(1)]);
+        reader.release(0);
         assert!(stream.publisher.member_mut(good).is_some());
     }
 }

@@ -41,7 +41,7 @@ macro_rules! fences {
             #[allow(non_snake_case)]
             pub(crate) fn $name() {
                 if !weakened(stringify!($name)) {
-                    raw_fence(Ordering::$strength);
+                    strength::$strength();
                 }
             }
         )*
@@ -55,14 +55,15 @@ macro_rules! fences {
 orderings! {
     C0 = Acquire -> "P3", model "", "Consumer reads its cursor: sees what the producer wrote before it evicted.";
     C1 = Acquire -> "P4", model "handover", "Consumer reads the stamp: the entry, the description and the data are whole.";
-    C2 = Relaxed -> "C3", model "", "Consumer marks the slot held; published to the producer by the exchange C3 behind it.";
-    C3 = AcqRel -> "P1, P3", model "handover", "Consumer moves its cursor: releases the held bit, proves its copy of the entry whole.";
+    C2 = Relaxed -> "C3, C9", model "", "Consumer marks the slot held; published to the producer by the move of the cursor behind it.";
+    C3 = AcqRel -> "P1, P3", model "evict", "Consumer moves its cursor: releases the held bit, proves its copy of the entry whole.";
     C4 = Release -> "P2", model "", "Consumer takes back the bit of a frame it lost to eviction.";
     C5 = Release -> "P2", model "handover", "Consumer gives a slot back: its reads are over.";
     C6 = AcqRel -> "P1", model "", "Keep-last consumer skips over frames it does not want.";
     C7 = Acquire -> "P5", model "", "Keep-last consumer reads how far the stream is; a hint, the stamp decides.";
     C8 = Acquire -> "P6", model "close", "Consumer reads the stream's state before the stamp.";
-    P1 = Acquire -> "C3, C6", model "handover", "Producer reads a cursor: a cursor that moved shows the held bit.";
+    C9 = Release -> "P1", model "handover", "Reliable consumer moves its cursor, which nobody else moves: releases the held bit.";
+    P1 = Acquire -> "C3, C6, C9", model "handover", "Producer reads a cursor: a cursor that moved shows the held bit.";
     P2 = Acquire -> "C4, C5", model "handover", "Producer reads the held bits: what was given back is no longer read.";
     P3 = AcqRel -> "C0, C3", model "", "Producer evicts unread frames of a keep-last seat.";
     P4 = Release -> "C1", model "handover", "Producer stamps the entry: all of the frame is written.";
@@ -75,9 +76,35 @@ orderings! {
 fences! {
     FP = SeqCst -> "FK", model "park", "Producer, between stamp or state and reading `parked`.";
     FK = SeqCst -> "FP", model "park", "Consumer, between `parked = 1` and looking again.";
-    FF = SeqCst -> "FH", model "hungry", "Whoever freed a slot, between freeing and reading `hungry`.";
+    FF = AfterRmw -> "FH", model "hungry", "Whoever freed a slot, between freeing (a read-modify-write) and reading `hungry`.";
     FH = SeqCst -> "FF", model "hungry", "Producer, between `hungry = 1` and looking again.";
     FE = Release -> "C1", model "", "Producer, between stamp 0 and new fields: a reader of new fields can't see the old stamp.";
+}
+
+/// What the fences are made of.
+#[allow(non_snake_case)]
+mod strength {
+    use super::{Ordering, raw_fence};
+
+    #[inline(always)]
+    pub(super) fn SeqCst() {
+        raw_fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    pub(super) fn Release() {
+        raw_fence(Ordering::Release);
+    }
+
+    /// A SeqCst fence that directly follows a read-modify-write of this thread. On x86-64 that instruction is
+    /// a full barrier by itself (it is locked), so only the compiler must be kept from reordering.
+    #[inline(always)]
+    pub(super) fn AfterRmw() {
+        #[cfg(all(target_arch = "x86_64", not(bips_loom)))]
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        #[cfg(not(all(target_arch = "x86_64", not(bips_loom))))]
+        raw_fence(Ordering::SeqCst);
+    }
 }
 
 #[cfg(not(bips_loom))]

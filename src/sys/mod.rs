@@ -1,5 +1,6 @@
 //! The operating system: memory segments, futexes, sockets, fork, the monitor thread. Linux only.
 
+mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;
 mod limits;
@@ -9,6 +10,7 @@ pub(crate) mod monitor;
 mod segment;
 pub(crate) mod socket;
 
+pub(crate) use clock::Clock;
 pub use map::Mapping;
 pub use memory::SegmentMemory;
 pub use segment::{Segment, Sharing};

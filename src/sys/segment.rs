@@ -140,6 +140,12 @@ fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
     let Ok(seals) = fcntl(fd, FcntlArg::F_GET_SEALS) else {
         return bad("is no sealable memfd");
     };
+    let tmpfs =
+        nix::sys::statfs::fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    if !tmpfs {
+        // Holes punched into huge-page files fault with SIGBUS when memory runs out; ours never are such files.
+        return bad("is no ordinary memfd");
+    }
     let seals = SealFlag::from_bits_retain(seals);
     if !seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW) {
         return bad("could shrink while it is used");

@@ -40,15 +40,35 @@ fn through(directory: BorrowedFd<'_>, leaf: &str) -> PathBuf {
     Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(leaf)
 }
 
-/// Listens at `leaf` in `directory`; the caller moves it to its real name. `leaf` must be short.
-pub(crate) fn listen_in(directory: BorrowedFd<'_>, leaf: &str) -> Result<OwnedFd> {
+/// A socket bound to `leaf` in `directory`; nobody can connect before [`begin_to_listen`]. `leaf` must be short.
+pub(crate) fn bind_in(directory: BorrowedFd<'_>, leaf: &str) -> Result<OwnedFd> {
     let socket = new_socket()?;
     let address = UnixAddr::new(&through(directory, leaf))
         .map_err(|errno| Error::system("naming the socket", errno))?;
     bind(socket.as_raw_fd(), &address)
         .map_err(|errno| Error::system("binding the stream's socket", errno))?;
-    listen(&socket, Backlog::MAXCONN).map_err(|errno| Error::system("listen", errno))?;
     Ok(socket)
+}
+
+/// Lets connections in.
+pub(crate) fn begin_to_listen(socket: &OwnedFd) -> Result<()> {
+    listen(socket, Backlog::MAXCONN).map_err(|errno| Error::system("listen", errno))
+}
+
+/// Whether a descriptor a peer sent is a socket as [`pair`] makes them: nothing else can be trusted not to
+/// block when written or closed.
+pub(crate) fn is_pair_end(fd: BorrowedFd<'_>) -> bool {
+    let kind = getsockopt(&fd, sockopt::SockType);
+    let family = nix::sys::socket::getsockname::<UnixAddr>(fd.as_raw_fd());
+    kind == Ok(SockType::SeqPacket) && family.is_ok()
+}
+
+/// Throws away what is queued.
+pub(crate) fn drain(socket: BorrowedFd<'_>) {
+    let mut signal = [0; 8];
+    while nix::sys::socket::recv(socket.as_raw_fd(), &mut signal, MsgFlags::MSG_DONTWAIT)
+        .is_ok_and(|len| len > 0)
+    {}
 }
 
 /// Outcome of [`connect_in`].

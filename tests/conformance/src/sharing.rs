@@ -46,7 +46,7 @@ pub fn refuses_foreign_handles(backend: Subject) {
             change(&mut fd, &mut len);
             ExternalHandle::Memfd { fd, len }
         }
-        other => other,
+        other => panic!("teach this case how to damage {other:?}"),
     };
     for handle in [damage(&|fd, _| *fd = null()), damage(&|_, len| *len += 4096), damage(&|_, len| *len = 0)]
     {
