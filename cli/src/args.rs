@@ -1,0 +1,116 @@
+//! Values that several commands take.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bips::{Fourcc, Policy, Wait};
+
+/// Where streams are found; given before or after the command's name.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Runtime directory of the streams [default: $BIPS_DIR, /run/bips, $XDG_RUNTIME_DIR/bips or /tmp/bips-UID]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+impl Place {
+    pub(crate) fn path(&self) -> Option<&std::path::Path> {
+        self.directory.as_deref()
+    }
+}
+
+/// `1920x1080`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Size<T> {
+    pub(crate) width: T,
+    pub(crate) height: T,
+}
+
+pub(crate) fn size(text: &str) -> Result<Size<u32>, String> {
+    let (width, height) = text.split_once(['x', 'X']).ok_or("write it as WIDTHxHEIGHT, such as 1920x1080")?;
+    let number =
+        |side: &str| side.parse::<u32>().ok().filter(|n| *n > 0).ok_or(format!("{side:?} is no length"));
+    Ok(Size { width: number(width)?, height: number(height)? })
+}
+
+/// `4x3` tiles, few enough that each stays visible.
+pub(crate) fn grid(text: &str) -> Result<Size<usize>, String> {
+    let Size { width, height } = size(text)?;
+    if width > 64 || height > 64 {
+        return Err("a sheet has at most 64x64 tiles".into());
+    }
+    Ok(Size { width: width as usize, height: height as usize })
+}
+
+pub(crate) fn fourcc(text: &str) -> Result<Fourcc, bips::Error> {
+    Fourcc::parse(text)
+}
+
+pub(crate) fn policy(text: &str) -> Result<Policy, bips::Error> {
+    Policy::parse(text)
+}
+
+/// Seconds from 0 upwards, or `forever`.
+pub(crate) fn wait(text: &str) -> Result<Wait, String> {
+    if text == "forever" {
+        return Ok(Wait::Forever);
+    }
+    let seconds = text.parse().map_err(|_| "give seconds, such as 2.5, or `forever`".to_owned())?;
+    Wait::seconds(Some(seconds)).map_err(|error| error.to_string())
+}
+
+pub(crate) fn fps(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|fps: &f64| fps.is_finite() && (0.0..=1e6).contains(fps))
+        .ok_or_else(|| "give frames per second, such as 29.97, or 0 for as fast as possible".to_owned())
+}
+
+/// A [`Wait`] spent in slices, so that Ctrl-C is answered meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    until: Option<Instant>,
+}
+
+impl Patience {
+    pub(crate) fn new(wait: Wait) -> Self {
+        let time = match wait {
+            Wait::Now => Some(Duration::ZERO),
+            Wait::For(time) => Some(time),
+            Wait::Forever => None,
+        };
+        Self { until: time.and_then(|time| Instant::now().checked_add(time)) }
+    }
+
+    /// What to wait for next, at most a slice; None when the time is over.
+    pub(crate) fn slice(&self, slice: Duration) -> Option<Wait> {
+        let Some(until) = self.until else {
+            return Some(Wait::For(slice));
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| Wait::For(left.min(slice)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("1920x1080"), Ok(Size { width: 1920, height: 1080 }));
+        for bad in ["", "1920", "x", "0x10", "10x0", "-1x4", "4x4x4", "9999999999x1"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert!(grid("65x1").is_err());
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(fps("29.97"), Ok(29.97));
+        assert_eq!(fps("0"), Ok(0.0));
+        for bad in ["-1", "nan", "inf", "fast", "1e9"] {
+            assert!(fps(bad).is_err(), "{bad}");
+        }
+    }
+}

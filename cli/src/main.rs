@@ -1,0 +1,97 @@
+//! The `bips` program: produce, consume, inspect and measure zero-copy streams from the command line.
+
+#![deny(unsafe_code)]
+
+mod args;
+mod bench;
+mod child;
+mod consume;
+mod demo;
+mod doctor;
+mod evidence;
+mod exit;
+mod image_file;
+mod interrupt;
+mod output;
+mod pattern;
+mod picture;
+mod produce;
+mod progress;
+mod reception;
+mod sheet;
+mod snapshot;
+mod stats;
+mod streams;
+mod testcard;
+mod top;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use args::Place;
+use exit::Outcome;
+
+/// Zero-copy buffer sharing between processes
+///
+/// One producer owns a fixed pool of buffers and hands leases of them to any number of consumers in other processes
+/// and containers: no daemon, no copy.
+#[derive(Parser)]
+#[command(
+    name = "bips",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 timed out.\n\
+                  First steps: `bips demo`, then `bips doctor` for what this machine can do."
+)]
+struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show it working: one producer, two consumers, three processes
+    Demo(demo::Args),
+    /// Publish frames that can be checked
+    Produce(produce::Args),
+    /// Receive frames, check them and measure
+    Consume(consume::Args),
+    /// List the streams
+    Ls(streams::LsArgs),
+    /// Everything about one stream
+    Info(streams::InfoArgs),
+    /// Watch all streams
+    Top(top::Args),
+    /// Write a frame, or a contact sheet of a stream, as PNG
+    Snapshot(snapshot::Args),
+    /// What works on this machine, and what to do about the rest
+    Doctor(doctor::Args),
+    /// Measure, beside the floor of this machine
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: &Cli) -> Outcome {
+    let place = &cli.place;
+    match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Produce(args) => produce::run(args, place),
+        Command::Consume(args) => consume::run(args, place),
+        Command::Ls(args) => streams::ls(args, place),
+        Command::Info(args) => streams::info(args, place),
+        Command::Top(args) => top::run(args, place),
+        Command::Snapshot(args) => snapshot::run(args, place),
+        Command::Doctor(args) => doctor::run(args, place),
+        Command::Bench(args) => bench::run(args, place),
+    }
+}

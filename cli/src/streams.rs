@@ -1,0 +1,162 @@
+//! `bips ls` and `bips info`: what a producer tells anyone who may ask.
+
+use bips::{ConsumerInfo, Content, StreamInfo};
+use serde_json::{Value, json};
+
+use crate::args::Place;
+use crate::exit::{Failure, Outcome};
+use crate::output::{self, Table};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct LsArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// Name of the stream
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Every stream that answers; one that ends while we ask is no longer there, and that is no error.
+pub(crate) fn all(place: &Place) -> Outcome<Vec<StreamInfo>> {
+    let mut streams = Vec::new();
+    for name in bips::streams(place.path())? {
+        match bips::query(&name, place.path()) {
+            Ok(info) => streams.push(info),
+            Err(error) if error.kind() == bips::ErrorKind::NotFound => {}
+            // One that refuses to answer must not hide the others.
+            Err(error) => eprintln!("bips: {name}: {error}"),
+        }
+    }
+    Ok(streams)
+}
+
+pub(crate) fn ls(args: &LsArgs, place: &Place) -> Outcome {
+    let streams = all(place)?;
+    if args.json {
+        return output::json(&streams.iter().map(info_json).collect());
+    }
+    if streams.is_empty() {
+        let directory = bips::runtime_dir(place.path())?;
+        return output::line(format!(
+            "no stream in {}; make one with `bips produce NAME`, or look elsewhere with --directory",
+            directory.display()
+        ));
+    }
+    let mut table = Table::new(["NAME", "CONTENT", "MEMORY", "SLOTS", "FRAMES", "CONSUMERS", "PID"]);
+    for info in &streams {
+        table.row([
+            info.name.clone(),
+            content_text(&info.content),
+            info.memory.clone(),
+            format!("{} x {}", info.slots, output::bytes(info.slot_bytes)),
+            info.published.to_string(),
+            info.consumers.len().to_string(),
+            info.pid.to_string(),
+        ]);
+    }
+    table.print()
+}
+
+pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
+    let info = bips::query(&args.name, place.path()).map_err(Failure::from)?;
+    if args.json {
+        return output::json(&info_json(&info));
+    }
+    let mut lines = vec![
+        format!("stream     {}", info.name),
+        format!(
+            "content    {}, {} a frame",
+            content_text(&info.content),
+            output::bytes(info.content.nbytes())
+        ),
+        format!("memory     {}, {} slots of {}", info.memory, info.slots, output::bytes(info.slot_bytes)),
+        format!("producer   pid {}", info.pid),
+        format!(
+            "rules      access {}, consumers may lease {} frames at once and {} write to them",
+            info.access,
+            info.max_held,
+            if info.writable { "MAY" } else { "can't" }
+        ),
+        format!("published  {} frames; a new consumer {}", info.published, beginning(info.history)),
+        format!("consumers  {}", info.consumers.len()),
+    ];
+    if !info.consumers.is_empty() {
+        let mut table = Table::new(["  PID", "UID", "POLICY", "HELD", "UNREAD", "RECEIVED", "MISSED"]);
+        for consumer in &info.consumers {
+            table.row([
+                format!("  {}", consumer.pid),
+                consumer.uid.to_string(),
+                consumer.policy.to_string(),
+                consumer.held.to_string(),
+                consumer.unread.to_string(),
+                consumer.received.to_string(),
+                consumer.missed.to_string(),
+            ]);
+        }
+        lines.push(table.render());
+    }
+    output::line(lines.join("\n"))
+}
+
+fn beginning(history: u32) -> String {
+    match history {
+        0 => "begins with the next one".into(),
+        1 => "gets the last one first".into(),
+        many => format!("gets the last {many} first"),
+    }
+}
+
+pub(crate) fn info_json(info: &StreamInfo) -> Value {
+    let content = &info.content;
+    json!({
+        "name": info.name,
+        "pid": info.pid,
+        "memory": info.memory,
+        "slots": info.slots,
+        "slot_bytes": info.slot_bytes,
+        "frame_bytes": content.nbytes(),
+        "format": content.fourcc().map(|fourcc| fourcc.to_string()),
+        "width": content.fourcc().map(|_| content.width()),
+        "height": content.fourcc().map(|_| content.height()),
+        "dtype": content.dtype().name(),
+        "shape": content.shape().to_vec(),
+        "published": info.published,
+        "evicted": info.evicted,
+        "reliable": info.reliable,
+        "writable": info.writable,
+        "access": info.access,
+        "max_held": info.max_held,
+        "history": info.history,
+        "consumers": info.consumers.iter().map(consumer_json).collect::<Vec<_>>(),
+    })
+}
+
+fn consumer_json(consumer: &ConsumerInfo) -> Value {
+    json!({
+        "pid": consumer.pid,
+        "uid": consumer.uid,
+        "policy": consumer.policy.to_string(),
+        "held": consumer.held,
+        "unread": consumer.unread,
+        "received": consumer.received,
+        "missed": consumer.missed,
+    })
+}
+
+/// `RGB3 1920x1080` or `float32 (3, 224, 224)`.
+pub(crate) fn content_text(content: &Content) -> String {
+    match content.fourcc() {
+        Some(fourcc) => format!("{fourcc} {}x{}", content.width(), content.height()),
+        None => {
+            let shape: Vec<String> = content.shape().iter().map(ToString::to_string).collect();
+            format!("{} ({})", content.dtype().name(), shape.join(", "))
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! 0 done, 1 failed, 2 usage, 3 no such stream, 4 timed out; and a line that names the next step.
+
+mod common;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{House, Running};
+use nix::sys::signal::Signal;
+
+#[test]
+fn nonsense_on_the_command_line_is_usage() {
+    let house = House::new();
+    for words in [
+        "",
+        "prodjuce",
+        "produce",
+        "produce cam --size 1920",
+        "produce cam --format XXXX",
+        "produce cam --fps -1",
+        "consume cam --policy sometimes",
+        "consume cam --wait -3",
+        "consume cam --hold 0",
+        "snapshot cam",
+        "snapshot cam x.png --every 3",
+        "bench",
+        "bench latency --cores 1,1",
+    ] {
+        let ended = house.run(words).expect_code(2);
+        assert!(!ended.stderr.is_empty(), "{words}");
+    }
+    house.run("--version").expect_code(0);
+    assert!(house.run("--help").expect_code(0).stdout.contains("Exit codes"));
+}
+
+#[test]
+fn arguments_the_core_refuses_are_usage_too() {
+    let house = House::new();
+    house.run("produce no:such*name --count 1").expect_failure(2, "name");
+    house.run("produce cam --slots 65 --count 1").expect_failure(2, "64");
+    house.run("produce cam --slots 0 --count 1").expect_failure(2, "slots");
+    house.run("produce cam --format NV12 --pattern picture --count 1").expect_failure(2, "--pattern noise");
+    assert!(house.left_behind().is_empty(), "{:?}", house.left_behind());
+}
+
+#[test]
+fn streams_that_do_not_exist_are_not_found() {
+    let house = House::new();
+    house.run("info nowhere").expect_failure(3, "nowhere");
+    house.run("consume nowhere --wait 0").expect_failure(3, "nowhere");
+    house.run("consume nowhere --wait 0.2").expect_failure(3, "nowhere");
+    house.run("consume nowhere --wait 0.2").expect_failure(3, "nowhere");
+    house.run("snapshot nowhere /tmp/never.png --wait 0").expect_failure(3, "nowhere");
+}
+
+#[test]
+fn what_does_not_come_in_time_is_a_time_out() {
+    let house = House::new();
+    house.run("produce cam --size 64x64 --consumers 1 --wait 0.2").expect_failure(4, "0 of 1 consumers");
+    let _producer = house.start("produce cam --size 64x64 --consumers 9");
+    house.run("consume cam --wait 0.3").expect_failure(4, "bips info cam");
+}
+
+#[test]
+fn a_taken_name_fails_and_says_by_whom() {
+    let house = House::new();
+    let first = house.start("produce cam --size 64x64 --consumers 1");
+    house.wait_for("cam", |_| true);
+    house.run("produce cam --size 64x64 --count 1").expect_failure(1, &first.id().to_string());
+}
+
+#[test]
+fn a_stream_that_ends_early_fails_its_consumer() {
+    let house = House::new();
+    let producer = house.start("produce cam --size 64x64 --fps 0 --count 5 --consumers 1");
+    house.run("consume cam --count 9").expect_failure(1, "5 of 9");
+    producer.end().expect_code(0);
+}
+
+#[test]
+fn unverifiable_frames_fail_verification() {
+    let house = House::new();
+    let _producer = house.start("produce cam --size 64x64 --pattern none --consumers 1");
+    house.run("consume cam --count 3 --verify").expect_failure(1, "--verify");
+}
+
+#[test]
+fn holding_more_than_allowed_is_usage() {
+    let house = House::new();
+    let _producer = house.start("produce cam --size 64x64 --consumers 2");
+    house.run("consume cam --hold 9").expect_failure(2, "--hold 9");
+}
+
+#[test]
+fn signals_end_it_cleanly() {
+    let house = House::new();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let producer = house.start("produce cam --size 64x64 --fps 200 --json");
+        house.wait_for("cam", |info| info.published > 5);
+        let consumer = house.start("consume cam --verify --json");
+        house.wait_for("cam", |info| info.consumers.len() == 1 && info.consumers[0].received > 5);
+        consumer.signal(signal);
+        let seen = consumer.end().expect_code(0).json();
+        assert_eq!((seen["ended"].as_str(), seen["verified"].as_bool()), (Some("interrupted"), Some(true)));
+        producer.signal(signal);
+        assert!(producer.end().expect_code(0).json()["frames"].as_u64() > Some(5));
+        assert!(house.left_behind().is_empty(), "{:?}", house.left_behind());
+    }
+}
+
+/// `timeout` signals the process and then its whole group: twice, but meant once.
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let house = House::new();
+    let producer = house.start("produce cam --size 64x64 --fps 100 --json");
+    house.wait_for("cam", |info| info.published > 2);
+    producer.signal(Signal::SIGTERM);
+    producer.signal(Signal::SIGINT);
+    producer.end().expect_code(0).json();
+    assert!(house.left_behind().is_empty(), "{:?}", house.left_behind());
+}
+
+#[test]
+fn a_signal_before_the_count_fails() {
+    let house = House::new();
+    let producer = house.start("produce cam --size 64x64 --fps 100 --count 100000");
+    house.wait_for("cam", |info| info.published > 2);
+    producer.signal(Signal::SIGINT);
+    producer.end().expect_failure(1, "of 100000 frames");
+}
+
+/// `bips ls | head -0`: whoever reads may stop reading.
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let house = House::new();
+    let _producer = house.start("produce cam --size 64x64 --consumers 1");
+    house.wait_for("cam", |_| true);
+    let mut command = house.command("top --interval 0.1");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let deadline = std::time::Instant::now() + common::LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn doctor_requires() {
+    let house = House::new();
+    let report = house.run("doctor --json --require memfd").expect_code(0).json();
+    assert!(report["checks"].as_array().is_some_and(|checks| checks.len() > 1));
+    assert_eq!(report["missing"], serde_json::json!([]));
+    let ended = house.run("doctor --require memfd,flux-capacitor").expect_failure(1, "flux-capacitor");
+    assert!(!ended.stderr.contains("memfd"), "{}", ended.stderr);
+    let mut unwritable = house.command("doctor --directory /proc/nowhere");
+    assert_eq!(Running::new(&mut unwritable).end().code, Some(1));
+}
