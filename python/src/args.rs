@@ -1,0 +1,104 @@
+//! Arguments as Python programs write them.
+
+use crate::errors::{OrRaise, invalid};
+use bips::{Content, DType, Fourcc, Shape, Usage};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+
+/// What a slot holds, from `shape` and `dtype`, or `size` and `format`, or `size` in bytes.
+pub(crate) fn content(
+    shape: Option<&Bound<'_, PyAny>>,
+    dtype_: &Bound<'_, PyAny>,
+    size: Option<&Bound<'_, PyAny>>,
+    format: Option<&str>,
+) -> PyResult<Content> {
+    match (shape, size, format) {
+        (Some(shape), None, None) => Content::tensor(dtype(dtype_)?, &self::shape(shape)?),
+        (None, Some(size), Some(format)) => {
+            let (width, height) = size_in_pixels(size)?;
+            Content::image(Fourcc::parse(format).or_raise()?, width, height)
+        }
+        (None, Some(size), None) => Content::bytes(size.extract().map_err(|_| {
+            invalid("size without format is a number of bytes; give format=\"RGB3\" (or another) for an image")
+        })?),
+        _ => {
+            return Err(invalid(
+                "say what a slot holds: shape=(…) with dtype=\"…\", or size=(width, height) with format=\"RGB3\", or \
+                 size=number_of_bytes",
+            ));
+        }
+    }
+    .or_raise()
+}
+
+/// The name of an element type: `"uint8"`, or a type object of NumPy, PyTorch, JAX.
+fn dtype(dtype: &Bound<'_, PyAny>) -> PyResult<DType> {
+    let name = if let Ok(name) = dtype.cast::<PyString>() {
+        name.to_string()
+    } else if let Ok(class) = dtype.cast::<PyType>() {
+        class.name()?.to_string()
+    } else if let Some(name) = dtype.getattr_opt("name")?.and_then(|name| name.extract().ok()) {
+        name
+    } else {
+        // str(torch.uint8) is "torch.uint8".
+        dtype.str()?.to_string()
+    };
+    DType::parse(name.rsplit('.').next().unwrap_or(&name)).or_raise()
+}
+
+/// Lengths of dimensions: a sequence of whole numbers, or one.
+pub(crate) fn shape(shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
+    let bad = || {
+        let shown = shape.repr().map_or_else(|_| "this".into(), |text| text.to_string());
+        invalid(format!(
+            "{shown} is no shape; give a sequence of whole numbers from 0 upwards, such as (1080, 1920, 3)"
+        ))
+    };
+    let lengths = match shape.extract::<u64>() {
+        Ok(length) => vec![length],
+        Err(_) => shape
+            .try_iter()
+            .map_err(|_| bad())?
+            .map(|length| length?.extract())
+            .collect::<PyResult<Vec<u64>>>()
+            .map_err(|_| bad())?,
+    };
+    Shape::new(&lengths).or_raise()
+}
+
+/// `(width, height)`, or `"1920x1080"`.
+fn size_in_pixels(size: &Bound<'_, PyAny>) -> PyResult<(u32, u32)> {
+    let parsed = match size.extract::<String>() {
+        Ok(text) => {
+            text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)))
+        }
+        Err(_) => size.extract().ok(),
+    };
+    parsed.ok_or_else(|| invalid("the size of an image is (width, height) in pixels, such as (1920, 1080)"))
+}
+
+/// A count that the core takes as `u32`; what doesn't even fit is refused here.
+pub(crate) fn count(name: &str, value: i64) -> PyResult<u32> {
+    u32::try_from(value)
+        .map_err(|_| invalid(format!("{name}={value} is out of range; give a small number from 0 upwards")))
+}
+
+/// What devices will use the memory: `"cpu"`, `"cuda"`, …
+pub(crate) fn usage(names: &Bound<'_, PyAny>) -> PyResult<Usage> {
+    let names: Vec<String> = match names.extract::<String>() {
+        Ok(name) => vec![name],
+        Err(_) => names.extract()?,
+    };
+    Usage::parse_all(names.iter().map(String::as_str)).or_raise()
+}
+
+/// Refuses a stream: nothing here is on a device yet.
+pub(crate) fn no_stream(stream: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    match stream {
+        None => Ok(()),
+        Some(_) => Err(crate::errors::unsupported(
+            "this memory is the CPU's and has no streams; wait for the device first (torch.cuda.synchronize()) and \
+             leave stream=None",
+        )),
+    }
+}

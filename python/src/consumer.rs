@@ -1,0 +1,344 @@
+//! `bips.Consumer`: receives the frames of a stream.
+
+use crate::args;
+use crate::errors::{OrRaise, raise, unsupported};
+use crate::export::Origin;
+use crate::facts::{self, dict};
+use crate::fork::Birth;
+use crate::frame::Frame;
+use crate::turn::Turn;
+use crate::wait::{self, in_slices};
+use bips::{Error, ErrorKind, Policy, ReceiveError, Usage, Wait};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Receives the frames that a bips.Producer of the same name publishes.
+///
+/// name: the stream. policy: "reliable" (the default) sees every frame and holds the producer back when slow;
+/// "latest" and "keep-last:N" never do, and miss frames instead. timeout: seconds to wait for the producer to appear;
+/// None (the default) and 0 don't wait, math.inf waits for ever. device: None or "cpu", where frames should be.
+/// wanted: what will use the memory, such as ("cpu",). reconnect: go on with the next producer of this name when
+/// this one ends. strict: refuse DLPack callers that can't be told that memory is read-only. directory: the runtime
+/// directory; None for the usual one.
+///
+/// Any thread may receive; threads that do so at the same time take turns.
+///
+/// Raises bips.NotFound (no such producer), bips.InvalidArgument, bips.AccessDenied, bips.ProtocolError,
+/// bips.Unsupported.
+#[pyclass(frozen, weakref, module = "bips")]
+pub(crate) struct Consumer {
+    turn: Turn<bips::Consumer>,
+    closing: AtomicBool,
+    /// Whether an event loop watches it (`bips/_aio.py`).
+    watched: AtomicBool,
+    origin: Arc<Origin>,
+    birth: Birth,
+    /// "reliable", "latest" or "keep-last:N".
+    #[pyo3(get)]
+    policy: String,
+}
+
+/// One try at receiving.
+enum Outcome {
+    Frame(bips::Frame),
+    Error(Error),
+}
+
+impl Consumer {
+    fn closed_error(&self) -> Error {
+        Error::new(
+            ErrorKind::Closed,
+            format!(
+                "this consumer of {:?} was closed in this process; make a new bips.Consumer to go on",
+                self.origin.name()
+            ),
+        )
+    }
+
+    fn receive_once(&self, consumer: &mut Option<bips::Consumer>, wait: Wait) -> Option<Outcome> {
+        let Some(consumer) = consumer else {
+            return Some(Outcome::Error(self.closed_error()));
+        };
+        match consumer.receive(wait) {
+            Ok(frame) => Some(Outcome::Frame(frame)),
+            Err(ReceiveError::Timeout) => None,
+            Err(error) => Some(Outcome::Error(consumer.explain(error))),
+        }
+    }
+
+    /// One slice of waiting: first for the turn, then for a frame.
+    fn receive_slice(&self, slice: Duration) -> Option<Outcome> {
+        let begin = Instant::now();
+        let mut consumer = self.turn.take(slice)?;
+        if self.closing.load(Ordering::Relaxed) {
+            return Some(Outcome::Error(self.closed_error()));
+        }
+        let outcome = self.receive_once(&mut consumer, wait::slice(slice.saturating_sub(begin.elapsed())));
+        Turn::pass_on(consumer);
+        outcome
+    }
+
+    fn receive_within(&self, py: Python<'_>, wait: Wait) -> PyResult<Option<Frame>> {
+        self.birth.check()?;
+        // Mostly a frame is there, and nothing needs giving up to take it.
+        let at_once = self.turn.try_take().map(|mut consumer| self.receive_once(&mut consumer, Wait::Now));
+        let outcome = match at_once {
+            Some(Some(outcome)) => Some(outcome),
+            Some(None) if wait == Wait::Now => None,
+            _ => in_slices(py, wait, |slice| self.receive_slice(slice))?,
+        };
+        match outcome {
+            Some(Outcome::Frame(frame)) => Ok(Some(Frame::new(frame, &self.origin, self.birth))),
+            Some(Outcome::Error(error)) => Err(raise(error)),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks the open consumer something.
+    fn ask<R: Send>(&self, py: Python<'_>, ask: impl FnOnce(&mut bips::Consumer) -> R + Send) -> PyResult<R> {
+        self.birth.check()?;
+        self.turn.with(py, |consumer| consumer.as_mut().map(ask)).ok_or_else(|| raise(self.closed_error()))
+    }
+}
+
+#[pymethods]
+impl Consumer {
+    #[new]
+    #[pyo3(
+        signature = (name, *, policy="reliable", timeout=None, device=None, wanted=None, reconnect=false, strict=false,
+            directory=None),
+        text_signature = "(name, *, policy='reliable', timeout=None, device=None, wanted=(), reconnect=False, \
+            strict=False, directory=None)"
+    )]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        policy: &str,
+        timeout: Option<f64>,
+        device: Option<&str>,
+        wanted: Option<&Bound<'_, PyAny>>,
+        reconnect: bool,
+        strict: bool,
+        directory: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let policy = Policy::parse(policy).or_raise()?;
+        check_device(device, wanted)?;
+        let wait = timeout.map_or(Ok(Wait::Now), |seconds| wait::parse(Some(seconds)))?;
+        let registry = bips_backends::registry();
+        let mut missing = None;
+        let connected = in_slices(py, wait, |slice| {
+            let mut builder = bips::Consumer::builder(&name)
+                .registry(registry.clone())
+                .policy(policy)
+                .reconnect(reconnect)
+                .wait(wait::slice(slice));
+            if let Some(directory) = &directory {
+                builder = builder.directory(directory);
+            }
+            match builder.connect() {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Timeout) => {
+                    missing = Some(error);
+                    None
+                }
+                outcome => Some(outcome),
+            }
+        })?;
+        let consumer = match (connected, missing) {
+            (Some(outcome), _) => outcome.or_raise()?,
+            (None, Some(error)) if timeout.is_none() => {
+                return Err(raise(error.hint("in Python, timeout=seconds waits for it")));
+            }
+            (None, error) => {
+                let nobody =
+                    || Error::new(ErrorKind::NotFound, format!("no producer of {name:?} appeared; start it"));
+                return Err(raise(error.unwrap_or_else(nobody)));
+            }
+        };
+        Ok(Self {
+            origin: Origin::new(consumer.name(), strict),
+            policy: consumer.policy().to_string(),
+            turn: Turn::new(consumer),
+            closing: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            birth: Birth::now(),
+        })
+    }
+
+    /// The next frame. Waits with the GIL released and answers Ctrl-C.
+    ///
+    /// timeout: seconds; None waits for ever, 0 doesn't wait.
+    ///
+    /// Raises bips.Timeout (nothing was published in time), bips.Closed (the producer ended and all its frames were
+    /// received), bips.TooManyHeld (release frames first), bips.ProtocolError.
+    #[pyo3(signature = (timeout=None))]
+    fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
+        match self.receive_within(py, wait::parse(timeout)?)? {
+            Some(frame) => Ok(frame),
+            None => Err(raise(self.ask(py, |consumer| consumer.explain(ReceiveError::Timeout))?)),
+        }
+    }
+
+    /// The next frame, or None when there is none yet. Raises what receive() raises, but never bips.Timeout.
+    fn try_receive(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
+        self.receive_within(py, Wait::Now)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// The next frame, waiting for ever; ends when the producer has.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
+        match self.receive_within(py, Wait::Forever) {
+            Err(error) if is_closed(py, &error) => Ok(None),
+            outcome => outcome,
+        }
+    }
+
+    /// Frames for `async for`; ends when the producer has. Waits in the running event loop, without threads.
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static FRAMES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        slf.get().birth.check()?;
+        slf.get().watched.store(true, Ordering::Relaxed);
+        FRAMES.import(slf.py(), "bips._aio", "Frames")?.call1((slf,))
+    }
+
+    /// A descriptor that becomes readable when a frame may be there, for select, poll and event loops.
+    ///
+    /// Then call try_receive() until it returns None: only that makes the descriptor wait for the next frame. The
+    /// descriptor belongs to the consumer: never read from it or close it.
+    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
+        self.ask(py, bips::Consumer::poll_fd)?.or_raise()
+    }
+
+    /// Leaves the stream. Frames received before stay valid. Closing twice is fine.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        static FORGET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let (this, py) = (slf.get(), slf.py());
+        this.birth.check()?;
+        this.closing.store(true, Ordering::Relaxed);
+        let consumer = this.turn.with(py, Option::take);
+        if this.watched.swap(false, Ordering::Relaxed) {
+            FORGET.import(py, "bips._aio", "forget")?.call1((slf,))?;
+        }
+        py.detach(|| drop(consumer));
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(slf: &Bound<'_, Self>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Self::close(slf)
+    }
+
+    /// How frames lie in their slots, as a bips.types.Layout dictionary. One frame may have a smaller shape.
+    #[getter]
+    fn layout<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (content, slot_bytes) = self.ask(py, |consumer| (*consumer.content(), consumer.slot_bytes()))?;
+        facts::layout(py, &content, slot_bytes)
+    }
+
+    /// Name of the stream.
+    #[getter]
+    fn name(&self) -> &str {
+        self.origin.name()
+    }
+
+    /// Kind of memory, such as "memfd".
+    #[getter]
+    fn memory(&self, py: Python<'_>) -> PyResult<String> {
+        self.ask(py, |consumer| consumer.backend().kind.clone())
+    }
+
+    /// Slots of the pool.
+    #[getter]
+    fn slots(&self, py: Python<'_>) -> PyResult<u32> {
+        self.ask(py, |consumer| consumer.slots())
+    }
+
+    /// How many frames this consumer may hold at a time.
+    #[getter]
+    fn max_held(&self, py: Python<'_>) -> PyResult<u32> {
+        self.ask(py, |consumer| consumer.max_held())
+    }
+
+    /// Whether the producer lets consumers write into frames.
+    #[getter]
+    fn writable(&self, py: Python<'_>) -> PyResult<bool> {
+        self.ask(py, |consumer| consumer.writable())
+    }
+
+    /// Process id of the producer, as this process sees it.
+    #[getter]
+    fn producer_pid(&self, py: Python<'_>) -> PyResult<u32> {
+        self.ask(py, |consumer| consumer.producer_pid())
+    }
+
+    /// Counts, as a bips.types.ConsumerStats dictionary: received, missed, held, reconnects, control_bytes, and
+    /// bytes_copied, the bytes that bips copied because copy(), copy=True or private() asked for it.
+    #[getter]
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.ask(py, |consumer| consumer.stats())?;
+        Ok(dict!(py,
+            "received": stats.received,
+            "missed": stats.missed,
+            "held": stats.held,
+            "reconnects": stats.reconnects,
+            "control_bytes": stats.control_bytes,
+            "bytes_copied": self.origin.copied(),
+        ))
+    }
+
+    /// Whether close() was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.closing.load(Ordering::Relaxed) { ", closed" } else { "" };
+        format!("<bips.Consumer of {:?}, {}{state}>", self.origin.name(), self.policy)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(format!(
+            "a bips.Consumer belongs to its process and can't be pickled; send its name and call \
+             bips.Consumer({:?}) in the other process",
+            self.origin.name()
+        )))
+    }
+}
+
+fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
+    let kind = error.value(py).getattr(pyo3::intern!(py, "kind"));
+    kind.and_then(|kind| kind.extract::<String>()).is_ok_and(|kind| kind == ErrorKind::Closed.name())
+}
+
+/// Refuses devices that frames can't be on yet.
+fn check_device(device: Option<&str>, wanted: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    if let Some(device) = device.filter(|device| *device != "cpu") {
+        return Err(unsupported(format!(
+            "frames can't be received on {device:?}; leave device=None and move them there, as in \
+             frame.torch().to({device:?})"
+        )));
+    }
+    let Some(wanted) = wanted else { return Ok(()) };
+    let usage = args::usage(wanted)?;
+    if usage == Usage::CPU || usage == Usage::default() {
+        return Ok(());
+    }
+    Err(unsupported(format!(
+        "wanted={wanted} asks for device access, which no memory kind of this build gives; use wanted=(\"cpu\",)"
+    )))
+}

@@ -1,0 +1,252 @@
+//! `bips.WritableFrame`: a slot being written.
+
+use crate::args;
+use crate::errors::{OrRaise, invalid};
+use crate::export::{self, CPU, Exports, Origin, Request, Tensor};
+use crate::fork::Birth;
+use crate::view::View;
+use bips::{Content, Description, Fence, FrameMut, MAX_METADATA, Shape};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyTuple};
+use std::ffi::c_int;
+use std::sync::Arc;
+
+/// A slot to write the next frame into; it becomes a frame by publish().
+///
+/// Write through np.from_dlpack(slot), slot.torch(), or memoryview(slot): all are writable and all are the slot's own
+/// memory. `with producer.acquire() as slot:` publishes at the end of the block and cancels when it raises.
+///
+/// Arrays made from it may outlive publish(). The slot isn't taken for another frame while one lives, but do not write
+/// through them then: consumers are reading.
+#[pyclass(frozen, weakref, module = "bips")]
+pub(crate) struct WritableFrame {
+    frame: Mutex<Option<FrameMut>>,
+    origin: Arc<Origin>,
+    birth: Birth,
+    /// Index of the slot.
+    #[pyo3(get)]
+    slot: u32,
+    /// Bytes of the slot.
+    #[pyo3(get)]
+    slot_bytes: u64,
+}
+
+impl WritableFrame {
+    pub(crate) fn new(frame: FrameMut, origin: &Arc<Origin>, birth: Birth) -> Self {
+        Self {
+            slot: frame.slot(),
+            slot_bytes: frame.len() as u64,
+            frame: Mutex::new(Some(frame)),
+            origin: Arc::clone(origin),
+            birth,
+        }
+    }
+
+    /// Runs `call`, which touches no Python object, on the slot, if it is still there.
+    fn with<R>(&self, call: impl FnOnce(&FrameMut) -> R) -> PyResult<R> {
+        self.birth.check()?;
+        let outcome = self.frame.lock().as_ref().map(call);
+        // The lock is free again: making an exception may run anything.
+        outcome.ok_or_else(|| self.gone())
+    }
+
+    fn content(&self) -> PyResult<Content> {
+        self.with(|frame| *frame.content())
+    }
+
+    fn take(&self) -> PyResult<FrameMut> {
+        self.birth.check()?;
+        let frame = self.frame.lock().take();
+        frame.ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> PyErr {
+        invalid(format!(
+            "slot {} is already published or cancelled; call producer.acquire() for the next frame",
+            self.slot
+        ))
+    }
+
+    fn shape_of(&self, shape: &Bound<'_, PyAny>) -> PyResult<Shape> {
+        let shape = args::shape(shape)?;
+        // Checked before the slot is given up, so that a mistake loses nothing.
+        self.with(|frame| frame.content().reshaped(&shape, self.slot_bytes).map(drop))?.or_raise()?;
+        Ok(shape)
+    }
+}
+
+impl Exports for WritableFrame {
+    fn tensor(&self) -> PyResult<Tensor> {
+        self.with(|frame| Tensor::slot(frame.hold(), frame.content()))
+    }
+}
+
+#[pymethods]
+impl WritableFrame {
+    /// A DLPack capsule over the slot; arguments as for Frame.__dlpack__.
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
+    fn __dlpack__<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<&Bound<'py, PyAny>>,
+        max_version: Option<(u32, u32)>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let request = Request::new(stream, max_version, dl_device, copy)?;
+        export::to_capsule(py, self.tensor()?, &self.origin, &request)
+    }
+
+    /// Where the memory is, as DLPack says it: (1, 0) is the CPU.
+    fn __dlpack_device__(&self) -> (i32, i32) {
+        (CPU.kind, CPU.id)
+    }
+
+    /// DLPack's C exchange table (capsule "dlpack_exchange_api"), for frameworks written in C.
+    #[classattr]
+    fn __dlpack_c_exchange_api__(py: Python<'_>) -> PyResult<Py<PyCapsule>> {
+        export::exchange_capsule(py).map(Bound::unbind)
+    }
+
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        // SAFETY: CPython passes a view to fill.
+        unsafe { export::fill_buffer(slf.get().tensor(), slf.into_any(), view, flags) }
+    }
+
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: CPython passes each view that was filled, once.
+        unsafe { export::release_buffer(view) }
+    }
+
+    /// The slot as a writable torch.Tensor over the same memory. Raises ImportError without PyTorch.
+    fn torch<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        export::to_torch(slf.as_any(), slf.get().tensor()?)
+    }
+
+    /// Plane i of the image, as (rows, elements of a row); of frames with one plane, plane 0 is all of the slot.
+    ///
+    /// Raises bips.InvalidArgument when there is no such plane.
+    fn plane(&self, i: i64) -> PyResult<View> {
+        let tensor = self.tensor()?.plane(self.content()?.planes(), i)?;
+        Ok(View::new(tensor, &self.origin, self.birth))
+    }
+
+    /// Makes the slot a frame that consumers receive, and returns its sequence number.
+    ///
+    /// shape: of this frame, in elements, when it is smaller than the stream's. timestamp: when the content was
+    /// captured, in ns of time.monotonic_ns(). metadata: up to 256 bytes for the consumers. stream: must be None.
+    ///
+    /// Raises bips.InvalidArgument for a shape that doesn't fit the slot or metadata that is too long; the slot can
+    /// be published still. Raises it too when the slot is published or cancelled already.
+    #[pyo3(
+        signature = (*, shape=None, timestamp=None, metadata=None, stream=None),
+        text_signature = "($self, /, *, shape=None, timestamp=None, metadata=b'', stream=None)"
+    )]
+    fn publish(
+        &self,
+        shape: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<i128>,
+        metadata: Option<&[u8]>,
+        stream: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        args::no_stream(stream)?;
+        let metadata = metadata.unwrap_or_default();
+        if metadata.len() > MAX_METADATA {
+            return Err(invalid(format!(
+                "{} bytes of metadata are too many, a frame carries {MAX_METADATA}; put more into the frame itself",
+                metadata.len()
+            )));
+        }
+        let timestamp = timestamp.map(u64::try_from).transpose().map_err(|_| {
+            invalid("the timestamp is out of range; give ns of time.monotonic_ns(), a whole number from 0 to 2**64 - 1")
+        })?;
+        let shape = shape.map(|shape| self.shape_of(shape)).transpose()?;
+        let description = Description { shape, timestamp, metadata };
+        self.take()?.publish(description, Fence::Signaled).or_raise()
+    }
+
+    /// Gives the slot back unpublished. Raises bips.InvalidArgument when published or cancelled already.
+    fn cancel(&self) -> PyResult<()> {
+        self.take()?.cancel();
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().with(|_| ())?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (kind, _value, _traceback))]
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let Some(frame) = self.frame.lock().take() else {
+            return Ok(());
+        };
+        if kind.is_none() {
+            self.birth.check()?;
+            frame.publish(Description::new(), Fence::Signaled).or_raise()?;
+        } else {
+            frame.cancel();
+        }
+        Ok(())
+    }
+
+    /// Lengths of the dimensions, in elements.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.content()?.shape())
+    }
+
+    /// From one element to the next along each dimension, in bytes.
+    #[getter]
+    fn strides<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.content()?.strides())
+    }
+
+    /// Type of an element, such as "uint8".
+    #[getter]
+    fn dtype(&self) -> PyResult<&'static str> {
+        Ok(self.content()?.dtype().name())
+    }
+
+    /// Pixel format as a V4L2 code, such as "RGB3"; None for plain tensors.
+    #[getter]
+    fn format(&self) -> PyResult<Option<String>> {
+        Ok(self.content()?.fourcc().map(|fourcc| fourcc.to_string()))
+    }
+
+    /// Bytes a frame of the stream's own shape uses.
+    #[getter]
+    fn nbytes(&self) -> PyResult<u64> {
+        Ok(self.content()?.nbytes())
+    }
+
+    /// Address of the slot's first byte in this process.
+    #[getter]
+    fn address(&self) -> PyResult<usize> {
+        self.with(|frame| frame.as_mut_ptr().addr())
+    }
+
+    fn __repr__(&self) -> String {
+        match self.content() {
+            Ok(content) => {
+                format!("<bips.WritableFrame {} {:?}, slot {}>", content.dtype(), content.shape(), self.slot)
+            }
+            Err(_) => format!("<bips.WritableFrame, slot {}, published or cancelled>", self.slot),
+        }
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a bips.WritableFrame is a slot only this process may write and can't be pickled; publish() it, and open \
+             the stream in the other process with bips.Consumer(name)",
+        ))
+    }
+}
