@@ -1,0 +1,187 @@
+//! `cargo xtask test`: the lanes, what each needs, and what became of it.
+
+mod containers;
+mod pytest;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::loom;
+use crate::python::Purpose;
+use crate::step::shown_live;
+use crate::workspace::{Workspace, on_path};
+
+/// What is tested, in the order in which it is run: the quick and the likely first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Lane {
+    /// Every Rust crate but those with a lane of their own, and the documentation's examples
+    Rust,
+    /// The memfd backend and its conformance
+    Memfd,
+    /// The `bips` program
+    Cli,
+    /// The Python package where no framework is installed but NumPy
+    Python,
+    /// The Python package with NumPy, PyTorch, JAX and TensorFlow in one process
+    Frameworks,
+    /// Producer and consumers in different containers
+    Containers,
+    /// loom, and the counter-proof with each ordering weakened
+    Loom,
+}
+
+/// What a lane came to.
+pub(crate) enum Outcome {
+    Passed,
+    Skipped(String),
+}
+
+const REQUIRE: &str = "BIPS_REQUIRE";
+/// These have a lane of their own.
+const APART: [&str; 3] = ["bips-memfd", "bips-cli", "bips-python"];
+
+impl Lane {
+    fn run(self, workspace: &Workspace) -> Result<Outcome> {
+        match self {
+            Self::Rust => rust(workspace),
+            Self::Memfd => package(workspace, "bips-memfd"),
+            Self::Cli => package(workspace, "bips-cli"),
+            Self::Python => pytest::run(workspace, Purpose::Core),
+            Self::Frameworks => pytest::run(workspace, Purpose::Frameworks),
+            Self::Containers => containers::run(workspace),
+            Self::Loom => {
+                loom::run(workspace, &loom::Options::plain())?;
+                loom::run(workspace, &loom::Options::weakened())?;
+                Ok(Outcome::Passed)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// Runs the lanes (all, if none are named) and ends with a table of them.
+pub(crate) fn run(workspace: &Workspace, named: &[Lane]) -> Result<()> {
+    let required = required(&env::var(REQUIRE).unwrap_or_default())?;
+    let all = Lane::value_variants();
+    let lanes: Vec<Lane> =
+        all.iter().copied().filter(|lane| named.is_empty() || named.contains(lane)).collect();
+
+    let mut table = Vec::new();
+    for lane in lanes {
+        println!("\n=== {lane} ===");
+        let started = Instant::now();
+        let result = match lane.run(workspace) {
+            Ok(Outcome::Passed) => Verdict::Passed,
+            Ok(Outcome::Skipped(reason)) if required.contains(&lane) => {
+                Verdict::Failed(format!("required by {REQUIRE}, but {reason}"))
+            }
+            Ok(Outcome::Skipped(reason)) => Verdict::Skipped(reason),
+            Err(error) => Verdict::Failed(format!("{error:#}")),
+        };
+        let line = Line { lane, result, took: started.elapsed() };
+        println!("=== {line}");
+        table.push(line);
+    }
+
+    println!("\nLanes");
+    for line in &table {
+        println!("  {line}");
+    }
+    let count = |wanted: fn(&Verdict) -> bool| table.iter().filter(|line| wanted(&line.result)).count();
+    let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
+    println!(
+        "lanes: {} passed, {failed} failed, {} skipped",
+        count(|verdict| matches!(verdict, Verdict::Passed)),
+        count(|verdict| matches!(verdict, Verdict::Skipped(_)))
+    );
+    if failed > 0 {
+        let names = table.iter().filter(|line| matches!(line.result, Verdict::Failed(_)));
+        let names: Vec<_> = names.map(|line| line.lane.to_string()).collect();
+        bail!("failed: {}; one lane again: cargo xtask test {}", names.join(", "), names[0]);
+    }
+    Ok(())
+}
+
+/// The lanes that must not be skipped. A misspelt one would never be missed, so it is an error.
+fn required(list: &str) -> Result<BTreeSet<Lane>> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            Lane::from_str(name, false).map_err(|_| {
+                let known: Vec<_> = Lane::value_variants().iter().map(Lane::to_string).collect();
+                anyhow::anyhow!("{REQUIRE} names `{name}`, which is no lane; there are: {}", known.join(", "))
+            })
+        })
+        .collect()
+}
+
+enum Verdict {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+struct Line {
+    lane: Lane,
+    result: Verdict,
+    took: Duration,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, reason) = match &self.result {
+            Verdict::Passed => ("passed", ""),
+            Verdict::Skipped(reason) => ("skipped", reason.as_str()),
+            Verdict::Failed(reason) => ("FAILED", reason.as_str()),
+        };
+        write!(f, "{:<12}{word:<9}{:>7.1} s  {reason}", self.lane, self.took.as_secs_f64())
+    }
+}
+
+fn rust(workspace: &Workspace) -> Result<Outcome> {
+    let except: Vec<&str> = APART.iter().flat_map(|name| ["--exclude", *name]).collect();
+    shown_live(tests(workspace, &["--workspace"]).args(&except))?;
+    // Neither nextest nor `cargo test --all-targets` runs the examples in the documentation.
+    shown_live(&mut workspace.cargo(["test", "--doc", "--workspace", "--exclude", "bips-python"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn package(workspace: &Workspace, name: &str) -> Result<Outcome> {
+    shown_live(&mut tests(workspace, &["--package", name]))?;
+    Ok(Outcome::Passed)
+}
+
+/// nextest if it is there (each test in its own process, and the slow ones are named), else cargo's own.
+fn tests(workspace: &Workspace, which: &[&str]) -> Command {
+    let mut command = if on_path("cargo-nextest").is_some() {
+        workspace.cargo(["nextest", "run", "--no-tests=pass", "--no-fail-fast"])
+    } else {
+        workspace.cargo(["test", "--all-targets", "--no-fail-fast"])
+    };
+    command.args(which);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_lanes_are_known_ones() {
+        assert_eq!(required(" loom, memfd,").unwrap(), BTreeSet::from([Lane::Memfd, Lane::Loom]));
+        assert!(required("").unwrap().is_empty());
+        let error = required("memfd,pyton").unwrap_err().to_string();
+        assert!(error.contains("`pyton`") && error.contains("frameworks, containers"), "{error}");
+    }
+}

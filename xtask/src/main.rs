@@ -1,0 +1,76 @@
+//! The project's own commands, as programs instead of instructions: `cargo xtask --help`.
+
+mod bench;
+mod ci;
+mod demo;
+mod lanes;
+mod loom;
+mod python;
+mod step;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::lanes::Lane;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What the project does with itself", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the main job on a real film: set-up, build, three processes, and the proof that nothing was copied
+    Demo(demo::Options),
+    /// Run every lane this machine can run, and say what was skipped and why
+    ///
+    /// A lane that BIPS_REQUIRE names (comma-separated) and that would be skipped fails instead.
+    Test {
+        /// Only these lanes
+        lanes: Vec<Lane>,
+    },
+    /// Formatting, lints, licences, documentation, and all lanes
+    Ci,
+    /// Measure, and print the ratios to the machine's own floors
+    Bench(bench::Options),
+    /// Check the signaler's real code under every schedule that loom can think of
+    Loom(loom::Options),
+    /// Make the environment of a purpose, with bips built and installed, and print its interpreter
+    Python {
+        /// Which environment
+        #[arg(default_value = "core")]
+        purpose: python::Purpose,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Demo(options) => demo::run(&workspace, &options),
+        Command::Test { lanes } => lanes::run(&workspace, &lanes),
+        Command::Ci => ci::run(&workspace),
+        Command::Bench(options) => bench::run(&workspace, &options),
+        Command::Loom(options) => loom::run(&workspace, &options),
+        Command::Python { purpose } => {
+            let environment = python::Environments::new(&workspace)?.of(purpose)?;
+            println!("{}", environment.python.display());
+            Ok(())
+        }
+    }
+}
