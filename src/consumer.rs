@@ -230,13 +230,21 @@ impl Consumer {
             let left = deadline.left();
             let attachment = &self.attachment;
             match left {
-                Some(left) => attachment.subscriber.park(left, || attachment.is_gone()),
-                None if attachment.polls() => {
-                    attachment.drain_poll();
-                    if attachment.subscriber.arm(Seat::POLLING, || attachment.is_gone()) {
-                        return Err(ReceiveError::Timeout);
+                left if let Some(poll) = attachment.poll() => {
+                    // Announce, empty, announce again: a signal thrown away with the old ones was for a frame
+                    // that the second look sees.
+                    let quiet = || attachment.subscriber.arm(Seat::POLLING, || attachment.is_gone());
+                    if quiet() {
+                        poll.drain();
+                        if quiet() {
+                            match left {
+                                Some(left) => poll.wait(left),
+                                None => return Err(ReceiveError::Timeout),
+                            }
+                        }
                     }
                 }
+                Some(left) => attachment.subscriber.park(left, || attachment.is_gone()),
                 None => return Err(ReceiveError::Timeout),
             }
             if let Some(taken) = self.look()? {
@@ -317,6 +325,7 @@ impl Consumer {
                     }
                 }
             })?;
+        self.attachment.subscriber.resign();
         self.cache = vec![None; attachment.pool.len() as usize];
         self.attachment = Arc::new(attachment);
         self.expected = None;
@@ -432,6 +441,15 @@ impl Consumer {
             held: self.attachment.subscriber.held(),
             control_bytes: self.attachment.control_bytes(),
             ..self.stats
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // Frames may live on and keep the seat; without this what was never read would be kept with it.
+        if self.generation == fork::generation() {
+            self.attachment.subscriber.resign();
         }
     }
 }

@@ -93,3 +93,8 @@ pub const MAX_SLOTS: u32 = 64;
 
 /// Version of the protocol, major and minor. Same major talks.
 pub const PROTOCOL: (u16, u16) = (1, 0);
+
+/// The README's Rust example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,10 +15,17 @@ pub(crate) struct Pool {
     slots: Vec<SlotMemory>,
     pub(crate) info: BackendInfo,
     pub(crate) slot_bytes: u64,
-    /// The copy-on-write view of each memory object, made on first use.
-    private: Vec<(Arc<dyn Memory>, OnceLock<Box<dyn PrivateMapping>>)>,
+    objects: Vec<Object>,
     /// Bit i: slot i has a private view.
     private_slots: AtomicU64,
+}
+
+/// A memory object that slots lie in.
+#[derive(Debug)]
+struct Object {
+    memory: Arc<dyn Memory>,
+    /// Its copy-on-write view, made on first use.
+    private: OnceLock<Box<dyn PrivateMapping>>,
 }
 
 impl Pool {
@@ -28,15 +35,15 @@ impl Pool {
         slot_bytes: u64,
         access: Access,
     ) -> Result<Self> {
-        let mut private: Vec<(Arc<dyn Memory>, _)> = Vec::new();
+        let mut objects: Vec<Object> = Vec::new();
         for allocation in &allocations {
-            if !private.iter().any(|(memory, _)| Arc::ptr_eq(memory, &allocation.memory)) {
-                private.push((allocation.memory.clone(), OnceLock::new()));
+            if !objects.iter().any(|object| Arc::ptr_eq(&object.memory, &allocation.memory)) {
+                objects.push(Object { memory: allocation.memory.clone(), private: OnceLock::new() });
             }
         }
         let slots =
             allocations.into_iter().map(|slot| SlotMemory::new(slot, access)).collect::<Result<_>>()?;
-        Ok(Self { slots, info: info.clone(), slot_bytes, private, private_slots: AtomicU64::new(0) })
+        Ok(Self { slots, info: info.clone(), slot_bytes, objects, private_slots: AtomicU64::new(0) })
     }
 
     /// The pool a welcome describes, over memory objects already opened.
@@ -63,8 +70,8 @@ impl Pool {
     pub(crate) fn export(&self) -> Result<(Vec<MemoryEntry>, Vec<SlotEntry>, Vec<OwnedFd>)> {
         let mut memories = Vec::new();
         let mut fds = Vec::new();
-        for (memory, _) in &self.private {
-            let (tag, fd, len) = memory.export()?.into_wire();
+        for object in &self.objects {
+            let (tag, fd, len) = object.memory.export()?.into_wire();
             memories.push(MemoryEntry { tag, len });
             fds.push(fd);
         }
@@ -79,7 +86,10 @@ impl Pool {
 
     fn memory_of(&self, slot: usize) -> usize {
         let memory = &self.slots[slot].allocation().memory;
-        self.private.iter().position(|(other, _)| Arc::ptr_eq(other, memory)).expect("collected in `new`")
+        self.objects
+            .iter()
+            .position(|object| Arc::ptr_eq(&object.memory, memory))
+            .expect("collected in `new`")
     }
 
     pub(crate) fn slot(&self, slot: u32) -> &SlotMemory {
@@ -92,7 +102,7 @@ impl Pool {
 
     /// Claims the private view of a slot: its mapping and where the slot begins in it. One at a time.
     pub(crate) fn claim_private(&self, slot: u32) -> Result<(&dyn PrivateMapping, usize)> {
-        let (memory, mapping) = &self.private[self.memory_of(slot as usize)];
+        let Object { memory, private: mapping } = &self.objects[self.memory_of(slot as usize)];
         if mapping.get().is_none() {
             // Another thread may be first; then ours is dropped.
             let _ = mapping.set(memory.map_private()?);
@@ -109,14 +119,14 @@ impl Pool {
 
     /// The opposite of [`Pool::claim_private`].
     pub(crate) fn unclaim_private(&self, slot: u32) {
-        let (_, mapping) = &self.private[self.memory_of(slot as usize)];
+        let mapping = &self.objects[self.memory_of(slot as usize)].private;
         let allocation = self.slots[slot as usize].allocation();
-        if let Some(mapping) = mapping.get() {
-            if let Err(error) = mapping.forget(allocation.offset as usize, allocation.len as usize) {
-                // The slot would show stale bytes: better to have no private view of it any more.
-                tracing::error!(%error, slot, "a private view can't be taken back; the slot gets none again");
-                return;
-            }
+        if let Some(mapping) = mapping.get()
+            && let Err(error) = mapping.forget(allocation.offset as usize, allocation.len as usize)
+        {
+            // The slot would show stale bytes: better to have no private view of it any more.
+            tracing::error!(%error, slot, "a private view can't be taken back; the slot gets none again");
+            return;
         }
         self.private_slots.fetch_and(!(1 << slot), Relaxed);
     }

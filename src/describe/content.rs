@@ -135,7 +135,7 @@ impl Content {
                 "{width}x{height} is no image size; each side is 1 to 65536 pixels"
             )));
         }
-        if width % format.align_x != 0 || height % format.align_y != 0 {
+        if !width.is_multiple_of(format.align_x) || !height.is_multiple_of(format.align_y) {
             return Err(Error::invalid(format!(
                 "{fourcc} shares colour between pixels: the width must be a multiple of {}, the height of {}; \
                  {width}x{height} is not",

@@ -118,7 +118,7 @@ impl Format {
         if self.chroma.is_empty() {
             Some(tensor_rows)
         } else {
-            (tensor_rows % 3 == 0).then_some(tensor_rows / 3 * 2)
+            tensor_rows.is_multiple_of(3).then_some(tensor_rows / 3 * 2)
         }
     }
 }

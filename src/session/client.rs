@@ -16,10 +16,10 @@ use crate::wait::Deadline;
 use crate::{Error, ErrorKind, ExternalHandle, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long a producer that accepted the connection may take to answer.
@@ -47,7 +47,8 @@ struct Link {
     socket: ProcessFd,
     subscriber: Subscriber,
     gone: AtomicBool,
-    poll: Mutex<Option<ProcessFd>>,
+    /// Our end of the poll socket, if there is one.
+    poll: OnceLock<ProcessFd>,
 }
 
 impl Watch for Link {
@@ -59,7 +60,7 @@ impl Watch for Link {
     fn ready(&self) -> bool {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
         self.subscriber.wake_self();
-        if let Some(poll) = &*self.poll.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(poll) = self.poll.get() {
             socket::hang_up(poll.as_fd());
         }
         false
@@ -78,11 +79,9 @@ impl Attachment {
     }
 
     /// A descriptor that becomes readable when the producer signals; made on first use.
-    pub(crate) fn poll_fd(&self) -> Result<std::os::fd::RawFd> {
-        use std::os::fd::AsRawFd;
-        let mut poll = self.link.poll.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(socket) = &*poll {
-            return Ok(socket.as_raw_fd());
+    pub(crate) fn poll_fd(&self) -> Result<RawFd> {
+        if let Some(poll) = self.link.poll.get() {
+            return Ok(poll.as_raw_fd());
         }
         let (ours, theirs) = socket::pair()?;
         let sent = socket::send(self.link.socket.as_fd(), &Request::Poll.encode(), &[theirs.as_fd()]);
@@ -94,27 +93,41 @@ impl Attachment {
             ));
         }
         let ours = ProcessFd::new(ours)?;
-        let raw = ours.as_raw_fd();
-        *poll = Some(ours);
-        Ok(raw)
+        Ok(self.link.poll.get_or_init(|| ours).as_raw_fd())
     }
 
-    /// Whether `poll_fd` was ever asked for.
-    pub(crate) fn polls(&self) -> bool {
-        self.link.poll.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// Empties the poll descriptor, so that it is readable only for what comes next.
-    pub(crate) fn drain_poll(&self) {
-        if let Some(poll) = &*self.link.poll.lock().unwrap_or_else(PoisonError::into_inner) {
-            socket::drain(poll.as_fd());
-        }
+    /// The poll descriptor, if it was ever asked for.
+    pub(crate) fn poll(&self) -> Option<Poll<'_>> {
+        self.link.poll.get().map(|socket| Poll(socket.as_fd()))
     }
 
     /// Bytes mapped to talk with the producer, the frames aside.
     pub(crate) fn control_bytes(&self) -> u64 {
         BOARD_BYTES + SEAT_BYTES + BELL_BYTES
     }
+}
+
+/// The consumer's end of its poll socket.
+pub(crate) struct Poll<'a>(BorrowedFd<'a>);
+
+impl Poll<'_> {
+    /// Sleeps until it is readable, a signal comes, or `timeout` is over. It stays readable.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        // Whatever ends it, the caller looks again.
+        let _ = poll(&mut [PollFd::new(self.0, PollFlags::POLLIN)], poll_timeout(timeout));
+    }
+
+    /// Empties it, so that it is readable only for what comes next.
+    pub(crate) fn drain(&self) {
+        socket::drain(self.0);
+    }
+}
+
+/// A time for `poll`, rounded up: waking a moment early would only mean to wait again.
+pub(super) fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
+    timeout.map_or(PollTimeout::NONE, |timeout| {
+        PollTimeout::try_from(timeout.saturating_add(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX)
+    })
 }
 
 /// Joins a stream: waits for its name, is seated, maps the pool.
@@ -178,7 +191,7 @@ fn seat(
         socket,
         subscriber: subscriber.clone(),
         gone: AtomicBool::new(false),
-        poll: Mutex::new(None),
+        poll: OnceLock::new(),
     });
     let watched = monitor::watch(link.clone(), Interest::End)?;
     Ok(Attachment { subscriber, pool, welcome, link, _watched: watched })
@@ -226,8 +239,7 @@ fn answer(socket: BorrowedFd<'_>, until: Instant) -> Result<Option<(Reply, Vec<O
                 "the producer is there but does not answer; is it stopped (SIGSTOP, a paused container)?",
             ));
         }
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {
+        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], poll_timeout(Some(left))) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Error::system("waiting for the producer's answer", errno)),
         }

@@ -276,7 +276,7 @@ impl Welcome {
             let slot = SlotEntry { memory: reader.u32()?, offset: reader.u64()? };
             let len = memories.get(slot.memory as usize).map(|memory| memory.len);
             let end = slot.offset.checked_add(slot_bytes);
-            if len.zip(end).is_none_or(|(len, end)| end > len) || slot.offset % PAGE != 0 {
+            if len.zip(end).is_none_or(|(len, end)| end > len) || !slot.offset.is_multiple_of(PAGE) {
                 return Err(nonsense("slots outside its memory, or between pages"));
             }
             slots.push(slot);

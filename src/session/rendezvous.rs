@@ -1,5 +1,6 @@
 //! Names in the runtime directory: taking one, giving it back, waiting for one.
 
+use super::client::poll_timeout;
 use crate::stream::{AccessRule, StreamName, runtime_dir};
 use crate::sys::fork::ProcessFd;
 use crate::sys::socket;
@@ -7,7 +8,7 @@ use crate::wait::Deadline;
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FlockArg, OFlag, open, openat, renameat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat};
 use nix::unistd::{AccessFlags, Group, UnlinkatFlags, access, chown, ftruncate, unlinkat, write};
@@ -305,10 +306,7 @@ impl Appearance {
 
     /// Until something changes there, `left` is over, or a signal came.
     fn wait(&self, left: Option<Duration>) -> Result<()> {
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], poll_timeout(left)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::system("waiting for the stream", errno)),
         }

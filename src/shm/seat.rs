@@ -35,6 +35,9 @@ const _: () = {
 };
 
 impl Seat {
+    /// Value of the cursor of a consumer that takes no more frames but still holds some.
+    pub(crate) const RESIGNED: u64 = u64::MAX;
+
     /// Awake.
     pub(crate) const AWAKE: u32 = 0;
     /// Asleep on the futex word.

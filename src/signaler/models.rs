@@ -176,6 +176,27 @@ fn loom_join_and_leave() {
     });
 }
 
+/// A consumer stops taking frames while it holds one: that one stays whole, the rest is free.
+#[test]
+fn loom_resign() {
+    explore(3, || {
+        let stream = Stream::new(1);
+        let (_, reader) = stream.join(Policy::Reliable, 1);
+        let slot = stream.acquire().unwrap();
+        stream.publish(slot, SLOW);
+        let theirs = stream.clone();
+        let consumer = thread::spawn(move || {
+            let taken = reader.take().unwrap().expect("one frame is there");
+            reader.resign();
+            theirs.check(&reader, taken);
+            reader.release(taken.slot);
+        });
+        stream.produce(3, SLOW);
+        consumer.join().unwrap();
+        assert!(stream.acquire().is_some() && stream.acquire().is_some());
+    });
+}
+
 /// A sleeping consumer hears of every frame, and of the end. A lost wake-up is a deadlock.
 #[test]
 fn loom_park() {

@@ -1,7 +1,7 @@
 //! Which slots are free: read off the seats, never counted. A seat that says nonsense is given up.
 
 use super::{Policy, Port, Publisher, SeatId, bit, mask};
-use crate::shm::RING;
+use crate::shm::{RING, Seat};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -73,9 +73,10 @@ impl<P: Port> Publisher<P> {
         };
         let (tail, ring, slots, max_held) = (self.tail, &self.ring, self.slots, self.max_held);
         for member in &mut self.members {
-            let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9
+            let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9, C10
             let held = member.seat.held().load(order::P2()); // ORDERING(P2, acquire) -> C4, C5
-            let unread = tail.checked_sub(cursor);
+            // Whoever has resigned has nothing unread, only what it holds.
+            let unread = if cursor == Seat::RESIGNED { Some(0) } else { tail.checked_sub(cursor) };
             // A cursor only ever moves on; one that went back would keep slots that were free.
             if unread.is_none_or(|unread| unread > u64::from(slots))
                 || cursor < member.reached
@@ -108,7 +109,7 @@ impl<P: Port> Publisher<P> {
         if let Some(victim) = victim {
             for member in &mut self.members {
                 if let Policy::KeepLast(_) = member.policy {
-                    let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9
+                    let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9, C10
                     if cursor <= victim {
                         let moved = member.seat.cursor().compare_exchange(
                             cursor,

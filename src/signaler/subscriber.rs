@@ -59,10 +59,10 @@ impl Subscriber {
         // caller has a deadline.
         for _ in 0..RETRIES {
             let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3
-            if let Policy::KeepLast(depth) = self.policy {
-                if self.skip(cursor, u64::from(depth)) {
-                    continue;
-                }
+            if let Policy::KeepLast(depth) = self.policy
+                && self.skip(cursor, u64::from(depth))
+            {
+                continue;
             }
             let entry = self.board.entry(cursor);
             let stamp = entry.stamp.load(order::C1()); // ORDERING(C1, acquire) -> P4
@@ -149,10 +149,23 @@ impl Subscriber {
         self.freed();
     }
 
+    /// Takes no more frames, and lets go of those unread. What is held stays held.
+    pub(crate) fn resign(&self) {
+        // Against an eviction under way: its exchange expects another value and fails.
+        self.seat.cursor().store(Seat::RESIGNED, order::C10()); // ORDERING(C10, release) -> P1
+        order::FC(); // ORDERING(FC, fence) -> FH
+        self.ring_if_hungry();
+    }
+
     /// Tells a hungry producer that a slot may be free.
     #[inline]
     fn freed(&self) {
         order::FF(); // ORDERING(FF, fence) -> FH
+        self.ring_if_hungry();
+    }
+
+    #[inline]
+    fn ring_if_hungry(&self) {
         if self.board.hungry().load(Relaxed) != 0 {
             self.bell.ring();
         }
@@ -167,14 +180,17 @@ impl Subscriber {
 
     /// Announces that this consumer is about to wait, in the way `how` says. True: go ahead and wait.
     /// False: something happened meanwhile, look again. `gone` is this side's own reason not to wait.
+    ///
+    /// A poller stays announced even then: the producer signals once too often at worst, but a descriptor that is
+    /// neither readable nor announced would lose the next frame.
     pub(crate) fn arm(&self, how: u32, gone: impl Fn() -> bool) -> bool {
         self.seat.parked().store(how, Relaxed);
         order::FK(); // ORDERING(FK, fence) -> FP
-        if self.has_next() || self.is_closed() || gone() {
+        let quiet = !(self.has_next() || self.is_closed() || gone());
+        if !quiet && how == Seat::ASLEEP {
             self.disarm();
-            return false;
         }
-        true
+        quiet
     }
 
     /// Awake again.

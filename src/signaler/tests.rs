@@ -192,6 +192,28 @@ fn a_dead_seat_gives_everything_back() {
 }
 
 #[test]
+fn who_resigns_keeps_what_it_holds_and_nothing_else() {
+    for policy in [Policy::Reliable, Policy::KeepLast(4)] {
+        let mut stream = Stream::new(4, 3, 0);
+        let (_, reader, _) = stream.join(policy);
+        for _ in 0..4 {
+            stream.publish();
+        }
+        let held = reader.take().unwrap().unwrap();
+        reader.resign();
+        for _ in 0..20 {
+            let slot = stream.acquire().expect("three slots are free");
+            assert_ne!(slot, held.slot);
+            stream.clock += 1_000_000;
+            stream.publisher.publish(slot, at(stream.clock), None);
+        }
+        reader.release(held.slot);
+        let free: Vec<_> = (0..4).map(|_| stream.acquire()).collect();
+        assert!(free.iter().all(Option::is_some));
+    }
+}
+
+#[test]
 fn late_joiners_get_the_history_and_nothing_older() {
     let mut stream = Stream::new(4, 2, 2);
     for _ in 0..5 {
@@ -226,7 +248,7 @@ fn nonsense_in_a_seat_is_found_and_costs_only_that_seat() {
         let (bad, _, seat) = stream.join(Policy::KeepLast(2));
         stream.publish();
         match nonsense {
-            0 => seat.cursor().store(u64::MAX, Relaxed),
+            0 => seat.cursor().store(u64::MAX - 1, Relaxed),
             1 => seat.cursor().store(2, Relaxed),
             2 => seat.held().store(1 << 63, Relaxed),
             3 => {

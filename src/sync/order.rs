@@ -63,7 +63,8 @@ orderings! {
     C7 = Acquire -> "P5", model "", "Keep-last consumer reads how far the stream is; a hint, the stamp decides.";
     C8 = Acquire -> "P6", model "close", "Consumer reads the stream's state before the stamp.";
     C9 = Release -> "P1", model "handover", "Reliable consumer moves its cursor, which nobody else moves: releases the held bit.";
-    P1 = Acquire -> "C3, C6, C9", model "handover", "Producer reads a cursor: a cursor that moved shows the held bit.";
+    C10 = Release -> "P1", model "", "Consumer takes no more frames: its last held bits come with it.";
+    P1 = Acquire -> "C3, C6, C9, C10", model "handover", "Producer reads a cursor: a cursor that moved shows the held bit.";
     P2 = Acquire -> "C4, C5", model "handover", "Producer reads the held bits: what was given back is no longer read.";
     P3 = AcqRel -> "C0, C3", model "", "Producer evicts unread frames of a keep-last seat.";
     P4 = Release -> "C1", model "handover", "Producer stamps the entry: all of the frame is written.";
@@ -77,7 +78,8 @@ fences! {
     FP = SeqCst -> "FK", model "park", "Producer, between stamp or state and reading `parked`.";
     FK = SeqCst -> "FP", model "park", "Consumer, between `parked = 1` and looking again.";
     FF = AfterRmw -> "FH", model "hungry", "Whoever freed a slot, between freeing (a read-modify-write) and reading `hungry`.";
-    FH = SeqCst -> "FF", model "hungry", "Producer, between `hungry = 1` and looking again.";
+    FC = SeqCst -> "FH", model "", "Consumer that resigns, between letting go and reading `hungry`.";
+    FH = SeqCst -> "FF, FC", model "hungry", "Producer, between `hungry = 1` and looking again.";
     FE = Release -> "C1", model "", "Producer, between stamp 0 and new fields: a reader of new fields can't see the old stamp.";
 }
 

@@ -19,23 +19,23 @@ pub(super) fn check(len: u64) -> Result<()> {
     if len < SMALL {
         return Ok(());
     }
-    if let Some(available) = machine_available() {
-        if len > available {
-            return Err(too_large(len, &format!("this machine has {} MiB available", available >> 20)));
-        }
+    if let Some(available) = machine_available()
+        && len > available
+    {
+        return Err(too_large(len, &format!("this machine has {} MiB available", available >> 20)));
     }
-    if let Some(group) = tightest_group() {
-        if len > group.available() {
-            return Err(too_large(
-                len,
-                &format!(
-                    "the memory control group {} allows {} MiB, of which {} MiB are in use",
-                    group.path.display(),
-                    group.limit >> 20,
-                    group.used >> 20
-                ),
-            ));
-        }
+    if let Some(group) = tightest_group()
+        && len > group.available()
+    {
+        return Err(too_large(
+            len,
+            &format!(
+                "the memory control group {} allows {} MiB, of which {} MiB are in use",
+                group.path.display(),
+                group.limit >> 20,
+                group.used >> 20
+            ),
+        ));
     }
     Ok(())
 }

@@ -1,0 +1,147 @@
+//! What the tests share: a directory of their own, children that play roles, frames that can be checked.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+pub(crate) mod process;
+pub(crate) mod wire;
+
+use bips::{
+    Consumer, ConsumerBuilder, Description, Error, ErrorKind, Fence, Frame, FrameMut, Policy, Producer,
+    ProducerBuilder, Wait,
+};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that happens at all, on a machine with too much to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A wait that ends a test instead of hanging it.
+pub(crate) const SOON: Wait = Wait::For(PATIENCE);
+
+/// A runtime directory of the test's own, gone when it ends.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("bips-test-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("temporary directories can be made");
+        Self(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn producer(&self, name: &str) -> ProducerBuilder {
+        producer(&self.0, name)
+    }
+
+    pub(crate) fn consumer(&self, name: &str) -> ConsumerBuilder {
+        consumer(&self.0, name)
+    }
+
+    /// Every file and directory below, sorted.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        fn collect(dir: &Path, all: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(dir).expect("our own directory").flatten() {
+                if entry.path().is_dir() {
+                    collect(&entry.path(), all);
+                }
+                all.push(entry.path());
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.0, &mut all);
+        all.sort();
+        all
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn producer(directory: &Path, name: &str) -> ProducerBuilder {
+    Producer::builder(name).registry(bips_backends::registry()).directory(directory)
+}
+
+pub(crate) fn consumer(directory: &Path, name: &str) -> ConsumerBuilder {
+    Consumer::builder(name).registry(bips_backends::registry()).directory(directory)
+}
+
+pub(crate) const LATEST: Policy = Policy::KeepLast(1);
+
+/// The kind and every one of the texts.
+#[track_caller]
+pub(crate) fn assert_says(error: &Error, kind: ErrorKind, texts: &[&str]) {
+    let message = error.to_string();
+    assert_eq!(error.kind(), kind, "{message}");
+    for text in texts {
+        assert!(message.contains(text), "{text:?} is missing in: {message}");
+    }
+}
+
+/// Until it holds; a test that waits in vain fails.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What byte most of the frame is made of. 251 is prime, so no two frames that share a slot look the same.
+fn filling(number: u64) -> u8 {
+    (number % 251) as u8
+}
+
+/// Writes a frame that [`check`] knows whole from torn: its number at both ends, one byte throughout.
+pub(crate) fn fill(frame: &mut FrameMut, number: u64, len: usize) {
+    let bytes = &mut frame.bytes_mut()[..len];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes[8..len - 8].fill(filling(number));
+    bytes[len - 8..].copy_from_slice(&number.to_le_bytes());
+}
+
+/// The number of a frame that [`fill`] wrote, all of whose bytes are right.
+#[track_caller]
+pub(crate) fn check(frame: &Frame) -> u64 {
+    // SAFETY: producers in these tests write only to slots that they have acquired.
+    let bytes = unsafe { frame.bytes() };
+    let (head, rest) = bytes.split_at(8);
+    let (middle, end) = rest.split_at(rest.len() - 8);
+    assert_eq!(head, end, "torn frame {}", frame.sequence());
+    let number = u64::from_le_bytes(head.try_into().expect("eight bytes"));
+    let whole = vec![filling(number); middle.len()];
+    assert!(middle == whole, "torn frame {} ({number})", frame.sequence());
+    number
+}
+
+/// Acquires, fills and publishes one frame of the stream's own content; its number is its sequence.
+#[track_caller]
+pub(crate) fn publish(producer: &Producer) -> u64 {
+    publish_number(producer, producer.stats().expect("our own producer").published)
+}
+
+#[track_caller]
+pub(crate) fn publish_number(producer: &Producer, number: u64) -> u64 {
+    let len = producer.content().nbytes() as usize;
+    let mut frame = producer.acquire(SOON).unwrap_or_else(|error| panic!("{}", producer.explain(error)));
+    fill(&mut frame, number, len);
+    frame.publish(Description::new(), Fence::Signaled).expect("the stream is open")
+}
+
+/// Receives one frame and checks it; its number must be its sequence.
+#[track_caller]
+pub(crate) fn receive(consumer: &mut Consumer) -> Frame {
+    let frame = consumer.receive(SOON).unwrap_or_else(|error| panic!("{}", consumer.explain(error)));
+    assert_eq!(check(&frame), frame.sequence());
+    frame
+}
