@@ -99,10 +99,6 @@ impl Tensor {
     /// # Errors
     /// `Unsupported` by memory that has none, `InvalidArgument` while the frame has one already.
     pub(crate) fn private(frame: Arc<bips::Frame>) -> bips::Result<Self> {
-        #[allow(
-            clippy::arc_with_non_send_sync,
-            reason = "a pointer and an Arc of a frame: any thread may drop it"
-        )]
         let view = Arc::new(PrivateView::of(frame)?);
         let (data, frame, hold) = (view.as_mut_ptr(), view.frame(), Hold::Private(Arc::clone(&view)));
         Ok(Self::new(data, frame.dtype(), frame.shape(), frame.strides(), true, hold))
