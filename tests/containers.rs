@@ -203,7 +203,8 @@ fn a_killed_container_costs_the_others_nothing() {
     producer.expect("ready");
     let mut killed = site.consumer("consumes", 0);
     let mut survivor = site.consumer("consumes", 0);
-    (killed.hear(), survivor.hear());
+    killed.hear();
+    survivor.hear();
     producer.tell("publish");
     producer.expect("published");
     killed.expect("received");

@@ -263,7 +263,7 @@ fn leftovers_are_taken_over_and_taken_away() {
     publish(&producer);
     receive(&mut consumer);
     producer.close();
-    assert_eq!(scratch.files(), [Path::new(""); 0]);
+    assert!(scratch.files().is_empty(), "{:?}", scratch.files());
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn closing_leaves_the_directory_as_before() {
     assert!(!scratch.path().join("a/b").exists());
     assert_eq!(bips::streams(Some(scratch.path())).unwrap(), ["a/d"]);
     drop(beside);
-    assert_eq!(scratch.files(), [Path::new(""); 0]);
+    assert!(scratch.files().is_empty(), "{:?}", scratch.files());
 }
 
 /// A forked child that lives on inherits everything but its parent's life.

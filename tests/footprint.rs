@@ -8,7 +8,6 @@ use bips::Wait;
 use common::process::{Role, Stage, play};
 use common::{SOON, Scratch, eventually, publish, receive};
 use std::fs;
-use std::path::Path;
 use std::time::Instant;
 
 const KIB: u64 = 1 << 10;
@@ -115,7 +114,7 @@ fn produce(stage: &Stage) {
 fn coming_and_going_leaves_nothing() {
     let scratch = Scratch::new();
     play("comes and goes", scratch.path(), 100).finish();
-    assert_eq!(scratch.files(), [Path::new(""); 0]);
+    assert!(scratch.files().is_empty(), "{:?}", scratch.files());
 }
 
 fn come_and_go(stage: &Stage) {
@@ -158,7 +157,7 @@ fn a_live_stream_is_two_files() {
     let ours = shm.iter().any(|entry| entry.file_name().to_string_lossy().contains("bips"));
     assert!(!ours, "{shm:?}");
     drop((producer, consumer));
-    assert_eq!(scratch.files(), [Path::new(""); 0]);
+    assert!(scratch.files().is_empty(), "{:?}", scratch.files());
 }
 
 /// Printed, not judged: `bips bench attach` measures it where nothing else runs.

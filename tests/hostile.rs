@@ -126,7 +126,7 @@ fn a_seat_that_lies_plausibly() {
                 cursor.store(tail.saturating_sub(noise.word() % 9), Relaxed);
                 held.store(1 << (noise.word() % 8) | 1 << (noise.word() % 8), Relaxed);
                 parked.store(noise.word() % 4, Relaxed);
-                if noise.word() % 16 == 0 {
+                if noise.word().is_multiple_of(16) {
                     std::thread::yield_now();
                 }
             }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use bips::{ConsumerBuilder, Producer, ReceiveError, Wait};
+use bips::{ConsumerBuilder, Description, Fence, Producer, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
 use common::{LATEST, SOON, Scratch, check, publish, receive};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -146,6 +146,29 @@ fn polling_loses_no_wake_up() {
         // Now in bursts, now one by one, now with the consumer long asleep.
         if number % 100 > 60 {
             std::thread::sleep(Duration::from_micros(number % 7 * 50));
+        }
+    }
+    child.expect("all");
+    child.finish();
+}
+
+/// Frames in pairs, the next as soon as the last is given back, which is when the consumer empties its descriptor:
+/// both may come in the middle of that, and no third comes to wake it for the second.
+#[test]
+fn polling_loses_no_wake_up_for_pairs() {
+    let scratch = Scratch::new();
+    let spin = Duration::from_millis(100);
+    let producer = scratch.producer("cam").bytes(100).slots(2).max_held(2).spin(spin).create().unwrap();
+    let pairs = 30_000;
+    let mut child = play("polls", scratch.path(), 2 * pairs);
+    child.expect("ready");
+    for number in 0..pairs {
+        let Ok(mut first) = producer.acquire(SOON) else { break };
+        let Ok(mut second) = producer.acquire(SOON) else { break };
+        common::fill(&mut first, 2 * number, 100);
+        common::fill(&mut second, 2 * number + 1, 100);
+        for frame in [first, second] {
+            frame.publish(Description::new(), Fence::Signaled).unwrap();
         }
     }
     child.expect("all");

@@ -56,10 +56,10 @@ pub(crate) fn play_by(mut command: Command, role: &str, directory: &Path, number
     std::thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
             // The test harness writes its own lines, and may have begun one when the role speaks.
-            if let Some((_, said)) = line.split_once('@') {
-                if sender.send(said.to_owned()).is_err() {
-                    return;
-                }
+            if let Some((_, said)) = line.split_once('@')
+                && sender.send(said.to_owned()).is_err()
+            {
+                return;
             }
         }
     });
