@@ -8,7 +8,6 @@ use bips::{DType, ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
 use common::{SOON, Scratch, assert_says, check, eventually, publish, receive};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
