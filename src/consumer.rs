@@ -231,16 +231,15 @@ impl Consumer {
             let attachment = &self.attachment;
             match left {
                 left if let Some(poll) = attachment.poll() => {
-                    // Announce, empty, announce again: a signal thrown away with the old ones was for a frame
-                    // that the second look sees.
+                    // Announce, empty, announce again. What came in between had its signal thrown away, and may
+                    // be several frames of which only one is taken now: so signal ourselves.
                     let quiet = || attachment.subscriber.arm(Seat::POLLING, || attachment.is_gone());
                     if quiet() {
                         poll.drain();
-                        if quiet() {
-                            match left {
-                                Some(left) => poll.wait(left),
-                                None => return Err(ReceiveError::Timeout),
-                            }
+                        match left {
+                            _ if !quiet() => poll.ring(),
+                            Some(left) => poll.wait(left),
+                            None => return Err(ReceiveError::Timeout),
                         }
                     }
                 }

@@ -6,7 +6,7 @@ mod common;
 
 use bips::{AcquireError, Description, Error, ErrorKind, Fence, ReceiveError, Wait};
 use common::process::in_fork;
-use common::{SOON, Scratch, assert_says, publish, receive};
+use common::{Over, SOON, Scratch, assert_says, publish, receive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -141,6 +141,7 @@ fn forking_in_the_middle_of_everything() {
     let producer = Arc::new(scratch.producer("cam").bytes(100).create().unwrap());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _over = Over(&done);
         scope.spawn(|| {
             while !done.load(Relaxed) {
                 if let Ok(frame) = producer.acquire(Wait::Now) {
@@ -172,6 +173,5 @@ fn forking_in_the_middle_of_everything() {
                 drop((frame.take(), consumer.take(), producer.take()));
             });
         }
-        done.store(true, Relaxed);
     });
 }

@@ -6,12 +6,12 @@ mod common;
 
 use bips::{Producer, ReceiveError, Wait};
 use common::wire::{self, JOIN, Noise, POLL, QUERY, REFUSED, Raw, Scribble};
-use common::{PATIENCE, SOON, Scratch, check, eventually, publish, receive};
+use common::{Over, PATIENCE, SOON, Scratch, check, eventually, publish, receive};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const MAJOR: u16 = bips::PROTOCOL.0;
 const BYTES: u64 = 64 << 10;
@@ -43,6 +43,7 @@ fn flows_during(frames: u64, attack: impl FnOnce(&Attack<'_>) + Send) {
     let mut reliable = scratch.consumer("cam").connect().unwrap();
     let mut latest = scratch.consumer("cam").policy(common::LATEST).connect().unwrap();
     std::thread::scope(|scope| {
+        let _over = Over(&enough);
         let attacker = scope.spawn(|| {
             attack(&Attack { scratch: &scratch, enough: &enough, rounds: Cell::new(0) });
         });
@@ -203,32 +204,48 @@ fn holes_in_a_seat_and_a_bell() {
     });
 }
 
-/// The bell is a hint: a producer without a slot finds one all the same.
+/// The bell is a hint: a producer without a slot finds one all the same, whatever the bell says, and even when its
+/// sleep is moved away to a word that nobody wakes.
 #[test]
 fn a_bell_that_lies() {
     let scratch = Scratch::new();
-    let producer = scratch.producer("cam").bytes(100).slots(1).create().unwrap();
+    let producer = scratch.producer("cam").bytes(100).slots(1).spin(Duration::ZERO).create().unwrap();
     let raw = Raw::connect(scratch.path(), "cam");
     let fds = raw.seated(Some(1));
     let (bell, over) = (Scribble::over(&fds[2]), AtomicBool::new(false));
     let mut consumer = scratch.consumer("cam").connect().unwrap();
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         scope.spawn(|| {
             let mut noise = Noise(77);
             while !over.load(Relaxed) {
-                for (at, word) in bell.words().iter().enumerate() {
-                    word.store(if at == 0 { noise.word() % 2 } else { noise.word() }, Relaxed);
+                if noise.word() % 8 == 0 {
+                    bell.words()[0].store(noise.word() % 2, Relaxed);
                 }
+                requeue(&bell.words()[0], &bell.words()[100]);
                 std::thread::yield_now();
             }
         });
-        let received = scope.spawn(move || (0..300).for_each(|_| drop(receive(&mut consumer))));
-        for _ in 0..300 {
+        let received = scope.spawn(move || {
+            for _ in 0..100 {
+                let frame = receive(&mut consumer);
+                // The producer falls asleep meanwhile.
+                std::thread::sleep(Duration::from_millis(1));
+                drop(frame);
+            }
+        });
+        for _ in 0..100 {
             publish(&producer);
         }
         received.join().unwrap();
-        over.store(true, Relaxed);
     });
+}
+
+/// Moves whoever sleeps on one futex word to another, as anyone may who has both mapped.
+fn requeue(from: &AtomicU64, to: &AtomicU64) {
+    let (none, all) = (0, i32::MAX as usize);
+    // SAFETY: both words live; FUTEX_REQUEUE touches the value of neither.
+    unsafe { libc::syscall(libc::SYS_futex, from.as_ptr(), libc::FUTEX_REQUEUE, none, all, to.as_ptr()) };
 }
 
 // What a consumer can send

@@ -47,8 +47,8 @@ struct Link {
     socket: ProcessFd,
     subscriber: Subscriber,
     gone: AtomicBool,
-    /// Our end of the poll socket, if there is one.
-    poll: OnceLock<ProcessFd>,
+    /// The poll socket, if there is one.
+    poll: OnceLock<PollPair>,
 }
 
 impl Watch for Link {
@@ -61,7 +61,7 @@ impl Watch for Link {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
         self.subscriber.wake_self();
         if let Some(poll) = self.poll.get() {
-            socket::hang_up(poll.as_fd());
+            socket::hang_up(poll.ours.as_fd());
         }
         false
     }
@@ -81,7 +81,7 @@ impl Attachment {
     /// A descriptor that becomes readable when the producer signals; made on first use.
     pub(crate) fn poll_fd(&self) -> Result<RawFd> {
         if let Some(poll) = self.link.poll.get() {
-            return Ok(poll.as_raw_fd());
+            return Ok(poll.ours.as_raw_fd());
         }
         let (ours, theirs) = socket::pair()?;
         let sent = socket::send(self.link.socket.as_fd(), &Request::Poll.encode(), &[theirs.as_fd()]);
@@ -92,13 +92,13 @@ impl Attachment {
                 "the producer does not take the poll socket; is it stopped? Try again later",
             ));
         }
-        let ours = ProcessFd::new(ours)?;
-        Ok(self.link.poll.get_or_init(|| ours).as_raw_fd())
+        let pair = PollPair { ours: ProcessFd::new(ours)?, theirs: ProcessFd::new(theirs)? };
+        Ok(self.link.poll.get_or_init(|| pair).ours.as_raw_fd())
     }
 
     /// The poll descriptor, if it was ever asked for.
-    pub(crate) fn poll(&self) -> Option<Poll<'_>> {
-        self.link.poll.get().map(|socket| Poll(socket.as_fd()))
+    pub(crate) fn poll(&self) -> Option<&PollPair> {
+        self.link.poll.get()
     }
 
     /// Bytes mapped to talk with the producer, the frames aside.
@@ -107,19 +107,30 @@ impl Attachment {
     }
 }
 
-/// The consumer's end of its poll socket.
-pub(crate) struct Poll<'a>(BorrowedFd<'a>);
+/// A socket on which the producer signals a consumer that waits in `poll`.
+#[derive(Debug)]
+pub(crate) struct PollPair {
+    ours: ProcessFd,
+    /// A copy of the producer's end, so that the consumer can signal itself.
+    theirs: ProcessFd,
+}
 
-impl Poll<'_> {
+impl PollPair {
     /// Sleeps until it is readable, a signal comes, or `timeout` is over. It stays readable.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
         // Whatever ends it, the caller looks again.
-        let _ = poll(&mut [PollFd::new(self.0, PollFlags::POLLIN)], poll_timeout(timeout));
+        let _ = poll(&mut [PollFd::new(self.ours.as_fd(), PollFlags::POLLIN)], poll_timeout(timeout));
     }
 
     /// Empties it, so that it is readable only for what comes next.
     pub(crate) fn drain(&self) {
-        socket::drain(self.0);
+        socket::drain(self.ours.as_fd());
+    }
+
+    /// Makes it readable.
+    pub(crate) fn ring(&self) {
+        // Full is readable already; hung up is readable for good.
+        let _ = socket::send(self.theirs.as_fd(), &[1], &[]);
     }
 }
 

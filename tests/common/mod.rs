@@ -10,7 +10,7 @@ use bips::{
     ProducerBuilder, Wait,
 };
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for anything that happens at all, on a machine with too much to do.
@@ -144,4 +144,14 @@ pub(crate) fn receive(consumer: &mut Consumer) -> Frame {
     let frame = consumer.receive(SOON).unwrap_or_else(|error| panic!("{}", consumer.explain(error)));
     assert_eq!(check(&frame), frame.sequence());
     frame
+}
+
+/// Says that it is over when dropped, by a panic too: threads that wait for it must not keep a failed test from
+/// ending.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
