@@ -219,7 +219,7 @@ fn a_bell_that_lies() {
         scope.spawn(|| {
             let mut noise = Noise(77);
             while !over.load(Relaxed) {
-                if noise.word() % 8 == 0 {
+                if noise.word().is_multiple_of(8) {
                     bell.words()[0].store(noise.word() % 2, Relaxed);
                 }
                 requeue(&bell.words()[0], &bell.words()[100]);

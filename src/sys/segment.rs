@@ -18,6 +18,13 @@ pub enum Sharing {
     ReadWrite,
 }
 
+impl Sharing {
+    /// What a pool needs whose consumers may, or may not, write.
+    pub fn of(writable: bool) -> Self {
+        if writable { Self::ReadWrite } else { Self::ReadOnly }
+    }
+}
+
 /// Memory shared between processes: mapped once, never resized.
 #[derive(Debug)]
 pub struct Segment {

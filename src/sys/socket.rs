@@ -63,12 +63,16 @@ pub(crate) fn is_pair_end(fd: BorrowedFd<'_>) -> bool {
     kind == Ok(SockType::SeqPacket) && family.is_ok()
 }
 
-/// Throws away what is queued.
+/// Throws away what is queued; not for ever, whoever sends.
 pub(crate) fn drain(socket: BorrowedFd<'_>) {
     let mut signal = [0; 8];
-    while nix::sys::socket::recv(socket.as_raw_fd(), &mut signal, MsgFlags::MSG_DONTWAIT)
-        .is_ok_and(|len| len > 0)
-    {}
+    for _ in 0..1024 {
+        if !nix::sys::socket::recv(socket.as_raw_fd(), &mut signal, MsgFlags::MSG_DONTWAIT)
+            .is_ok_and(|len| len > 0)
+        {
+            return;
+        }
+    }
 }
 
 /// Outcome of [`connect_in`].

@@ -112,10 +112,6 @@ impl Default for Simulated {
     }
 }
 
-fn sharing(writable: bool) -> Sharing {
-    if writable { Sharing::ReadWrite } else { Sharing::ReadOnly }
-}
-
 impl Backend for Simulated {
     fn info(&self) -> &BackendInfo {
         &self.info
@@ -142,7 +138,7 @@ impl Backend for Simulated {
         self.enter(Operation::Allocate)?;
         (0..slots)
             .map(|_| {
-                let segment = Segment::create("simulated", layout.slot_bytes, sharing(layout.writable))?;
+                let segment = Segment::create("simulated", layout.slot_bytes, Sharing::of(layout.writable))?;
                 let memory = Arc::new(SegmentMemory::new(segment, Access::Write));
                 Ok(Allocation { memory, offset: 0, len: layout.slot_bytes })
             })
@@ -160,7 +156,7 @@ impl Backend for Simulated {
                 fd = other.map_err(|error| Error::system("opening /dev/null", error))?.into();
             }
         }
-        let segment = Segment::open(fd, len, sharing(access == Access::Write), true)?;
+        let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
         Ok(Arc::new(SegmentMemory::new(segment, access)))
     }
 }

@@ -56,10 +56,6 @@ impl Default for Memfd {
     }
 }
 
-fn sharing(writable: bool) -> Sharing {
-    if writable { Sharing::ReadWrite } else { Sharing::ReadOnly }
-}
-
 impl Backend for Memfd {
     fn info(&self) -> &BackendInfo {
         &self.info
@@ -85,7 +81,7 @@ impl Backend for Memfd {
         let len = layout.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
             Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
         })?;
-        let segment = Segment::create("pool", len, sharing(layout.writable))?;
+        let segment = Segment::create("pool", len, Sharing::of(layout.writable))?;
         let memory: Arc<dyn Memory> = Arc::new(SegmentMemory::new(segment, Access::Write));
         let slot = |i| Allocation {
             memory: memory.clone(),
@@ -98,7 +94,7 @@ impl Backend for Memfd {
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
         match handle {
             ExternalHandle::Memfd { fd, len } => {
-                let segment = Segment::open(fd, len, sharing(access == Access::Write), true)?;
+                let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
                 Ok(Arc::new(SegmentMemory::new(segment, access)))
             }
             other => {

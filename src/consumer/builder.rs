@@ -1,0 +1,118 @@
+//! From wishes to a seat at a stream.
+
+use super::{Consumer, ConsumerStats};
+use crate::plan::Registry;
+use crate::session::attach;
+use crate::signaler::Policy;
+use crate::stream::StreamName;
+use crate::sys::fork;
+use crate::{Result, Wait};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a receive looks before it sleeps, unless told otherwise. A wake-up costs about this much, so at
+/// worst the wait costs twice what the better choice would have.
+pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(5);
+
+/// Says how to join a stream; [`ConsumerBuilder::connect`] does it.
+#[derive(Debug, Clone)]
+pub struct ConsumerBuilder {
+    name: String,
+    registry: Registry,
+    policy: Policy,
+    reconnect: bool,
+    directory: Option<PathBuf>,
+    wait: Wait,
+    spin: Duration,
+}
+
+impl ConsumerBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            registry: Registry::new(),
+            policy: Policy::Reliable,
+            reconnect: false,
+            directory: None,
+            wait: Wait::Now,
+            spin: DEFAULT_SPIN,
+        }
+    }
+
+    /// The memory kinds this program can receive.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// How unread frames are treated; reliable by default.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Goes on with the next producer of this name when one ends.
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: bool) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// The runtime directory; see [`runtime_dir`](crate::runtime_dir) for the default.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// How long to wait for the stream to appear; not at all by default.
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// How long a receive looks for a frame before it sleeps; zero for not at all.
+    #[must_use]
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// Joins. Frames published from now on are this consumer's (and as many before as the producer keeps for
+    /// late joiners).
+    ///
+    /// # Errors
+    /// `NotFound`, `AccessDenied`, `InvalidArgument` (name, policy), `Protocol` (versions), `Unsupported`
+    /// (memory kind unknown here), `Timeout` (the producer is stopped).
+    pub fn connect(self) -> Result<Consumer> {
+        let name = StreamName::new(self.name)?;
+        let policy = self.policy.checked()?;
+        let root = self.directory.as_deref();
+        let attachment = Arc::new(attach(root, &name, policy, &self.registry, self.wait.deadline())?);
+        Ok(Consumer {
+            cache: vec![None; attachment.pool.len() as usize],
+            attachment,
+            name,
+            policy,
+            registry: self.registry,
+            directory: self.directory,
+            reconnect: self.reconnect,
+            upkeep: self.reconnect,
+            spin: if single_cpu() { Duration::ZERO } else { self.spin },
+            expected: None,
+            published_on: u32::MAX,
+            stats: ConsumerStats::default(),
+            refusal: None,
+            generation: fork::generation(),
+        })
+    }
+}
+
+/// Whether this process may run on one processor only: then spinning keeps the producer from publishing.
+pub(crate) fn single_cpu() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1)
+}

@@ -1,0 +1,187 @@
+//! A consumer: takes frames from a stream.
+
+mod builder;
+mod receive;
+
+pub use builder::ConsumerBuilder;
+pub(crate) use builder::{DEFAULT_SPIN, single_cpu};
+
+use crate::backend::BackendInfo;
+use crate::error::ReceiveError;
+use crate::frame::SlotInfo;
+use crate::plan::Registry;
+use crate::session::Attachment;
+use crate::signaler::Policy;
+use crate::stream::StreamName;
+use crate::sys::fork;
+use crate::{Content, Error, ErrorKind, Result};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a consumer has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Frames received.
+    pub received: u64,
+    /// Frames it never saw because newer ones took their place (keep-last).
+    pub missed: u64,
+    /// Frames leased right now.
+    pub held: u32,
+    /// Producers it has gone on with after the first.
+    pub reconnects: u64,
+    /// Bytes of control memory mapped for it, the pool aside.
+    pub control_bytes: u64,
+}
+
+/// Takes frames from one stream. One thread receives at a time; frames may be released anywhere.
+#[derive(Debug)]
+pub struct Consumer {
+    attachment: Arc<Attachment>,
+    name: StreamName,
+    policy: Policy,
+    registry: Registry,
+    directory: Option<PathBuf>,
+    reconnect: bool,
+    spin: Duration,
+    /// Last known description of each slot, with its version.
+    cache: Vec<Option<(u32, Arc<SlotInfo>)>>,
+    /// Whether an empty look has more to do: signal a poll descriptor's wishes, or look for a new producer.
+    upkeep: bool,
+    /// The sequence that comes next if none is missed.
+    expected: Option<u64>,
+    /// Processor of the producer at its last publication.
+    published_on: u32,
+    stats: ConsumerStats,
+    /// Why the last attempt to go on with a new producer failed.
+    refusal: Option<Error>,
+    generation: u32,
+}
+
+impl Consumer {
+    /// Begins to describe a consumer of the stream `name`.
+    pub fn builder(name: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(name.into())
+    }
+
+    /// A descriptor for `poll`, `epoll` or an event loop: readable when it is worth calling
+    /// [`Consumer::receive`] with [`Wait::Now`]. That call, when it says `Timeout`, makes it unreadable again.
+    ///
+    /// # Errors
+    /// `Unsupported` on a consumer that reconnects: the descriptor would change under the loop.
+    pub fn poll_fd(&mut self) -> Result<RawFd> {
+        self.check_fork()?;
+        if self.reconnect {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a reconnecting consumer has no descriptor that stays; receive in a thread, or reconnect by hand",
+            ));
+        }
+        self.upkeep = true;
+        self.attachment.poll_fd()
+    }
+
+    /// Puts a receive's error into words.
+    pub fn explain(&self, error: ReceiveError) -> Error {
+        let message = match error {
+            ReceiveError::Timeout => {
+                format!("no frame of {} came in the time allowed; wait longer", self.name)
+            }
+            ReceiveError::Closed => format!(
+                "the producer of {} has ended and all its frames were received; connect again, or use reconnect",
+                self.name
+            ),
+            ReceiveError::Forked => return Error::forked(),
+            ReceiveError::TooManyHeld => format!(
+                "this consumer leases {} frames of {}, as many as the producer allows; release one, or make the \
+                 producer with more `slots` or a larger `max_held`",
+                self.attachment.subscriber.held(),
+                self.name
+            ),
+            ReceiveError::Refused => {
+                let why = self.refusal.as_ref();
+                let kind = why.map_or(error.kind(), Error::kind);
+                let text = why.map_or_else(String::new, ToString::to_string);
+                return Error::new(kind, format!("a new producer of {} can't be joined: {text}", self.name));
+            }
+            ReceiveError::Protocol => format!(
+                "the producer of {} wrote what no bips producer writes; restart it, or update both sides",
+                self.name
+            ),
+        };
+        Error::new(error.kind(), message)
+    }
+
+    fn check_fork(&self) -> Result<()> {
+        if self.generation == fork::generation() { Ok(()) } else { Err(Error::forked()) }
+    }
+
+    /// Name of the stream.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Slots of the pool.
+    pub fn slots(&self) -> u32 {
+        self.attachment.pool.len()
+    }
+
+    /// What a slot holds unless a frame says otherwise.
+    pub fn content(&self) -> &Content {
+        &self.attachment.welcome.content
+    }
+
+    /// Bytes of a slot.
+    pub fn slot_bytes(&self) -> u64 {
+        self.attachment.pool.slot_bytes
+    }
+
+    /// The memory the pool lies in.
+    pub fn backend(&self) -> &BackendInfo {
+        &self.attachment.pool.info
+    }
+
+    /// How unread frames are treated.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Most frames this consumer may lease at a time.
+    pub fn max_held(&self) -> u32 {
+        self.attachment.welcome.max_held
+    }
+
+    /// Whether the producer lets consumers write.
+    pub fn writable(&self) -> bool {
+        self.attachment.welcome.writable
+    }
+
+    /// Process id of the producer, in its own pid namespace.
+    pub fn producer_pid(&self) -> u32 {
+        self.attachment.welcome.pid
+    }
+
+    /// The runtime directory it was told, if any.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// What it has seen so far.
+    pub fn stats(&self) -> ConsumerStats {
+        ConsumerStats {
+            held: self.attachment.subscriber.held(),
+            control_bytes: self.attachment.control_bytes(),
+            ..self.stats
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // Frames may live on and keep the seat; without this what was never read would be kept with it.
+        if self.generation == fork::generation() {
+            self.attachment.subscriber.resign();
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Receiving: look, spin, sleep, lease, and going on with a new producer.
+
+use super::Consumer;
+use crate::describe::Described;
+use crate::error::ReceiveError;
+use crate::frame::{Frame, SlotInfo};
+use crate::session::attach;
+use crate::shm::Seat;
+use crate::signaler::{TakeError, Taken};
+use crate::sys::{current_cpu, fork};
+use crate::wait::Deadline;
+use crate::{ErrorKind, Wait};
+use std::hint;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl From<TakeError> for ReceiveError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::TooManyHeld => Self::TooManyHeld,
+            TakeError::Protocol => Self::Protocol,
+        }
+    }
+}
+impl Consumer {
+    /// Leases the next frame, waiting for one as long as `wait` says.
+    ///
+    /// Without a wait it makes no system call, unless a poll descriptor was asked for. Every frame published before the producer ended is received
+    /// before `Closed`.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]; [`Consumer::explain`] makes words of it.
+    #[inline]
+    pub fn receive(&mut self, wait: Wait) -> Result<Frame, ReceiveError> {
+        match self.look()? {
+            Some(taken) => self.lease(taken),
+            None if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
+            None => self.receive_slowly(wait),
+        }
+    }
+
+    /// One look; `Err(Closed)` only once everything has been received.
+    #[inline]
+    fn look(&self) -> Result<Option<Taken>, ReceiveError> {
+        if self.generation != fork::generation() {
+            return Err(ReceiveError::Forked);
+        }
+        match self.attachment.subscriber.take() {
+            Ok(Some(taken)) => Ok(Some(taken)),
+            Ok(None) if !self.attachment.has_ended() => Ok(None),
+            Ok(None) => self.look_last(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The producer has ended. What it published before can have come after the look that found nothing.
+    #[cold]
+    fn look_last(&self) -> Result<Option<Taken>, ReceiveError> {
+        match self.attachment.subscriber.take()? {
+            None if !self.reconnect => Err(ReceiveError::Closed),
+            taken => Ok(taken),
+        }
+    }
+
+    #[cold]
+    fn receive_slowly(&mut self, wait: Wait) -> Result<Frame, ReceiveError> {
+        let deadline = wait.deadline();
+        loop {
+            if self.reconnect && self.attachment.has_ended() {
+                // Nothing can come from here any more once this finds nothing.
+                if let Some(taken) = self.look()? {
+                    return self.lease(taken);
+                }
+                self.rejoin(deadline)?;
+            }
+            if let Some(taken) = self.spin(deadline)? {
+                return self.lease(taken);
+            }
+            let left = deadline.left();
+            let attachment = &self.attachment;
+            match left {
+                left if let Some(poll) = attachment.poll() => {
+                    // Announce, empty, announce again. What came in between had its signal thrown away, and may
+                    // be several frames of which only one is taken now: so signal ourselves.
+                    let quiet = || attachment.subscriber.arm(Seat::POLLING, || attachment.is_gone());
+                    if quiet() {
+                        poll.drain();
+                        match left {
+                            _ if !quiet() => poll.ring(),
+                            Some(left) => poll.wait(left),
+                            None => return Err(ReceiveError::Timeout),
+                        }
+                    }
+                }
+                Some(left) => attachment.subscriber.park(left, || attachment.is_gone()),
+                None => return Err(ReceiveError::Timeout),
+            }
+            if let Some(taken) = self.look()? {
+                return self.lease(taken);
+            }
+        }
+    }
+
+    /// Looks for a short while before sleeping, unless the producer would need this processor.
+    fn spin(&self, deadline: Deadline) -> Result<Option<Taken>, ReceiveError> {
+        let Some(limit) = deadline.left_at_most(self.spin) else {
+            return Ok(None);
+        };
+        if limit.is_zero() || current_cpu() == self.published_on {
+            return Ok(None);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < limit {
+            for _ in 0..16 {
+                if let Some(taken) = self.look()? {
+                    return Ok(Some(taken));
+                }
+                hint::spin_loop();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a frame of what was taken.
+    #[inline]
+    fn lease(&mut self, taken: Taken) -> Result<Frame, ReceiveError> {
+        let slot = match &self.cache[taken.slot as usize] {
+            Some((version, slot)) if *version == taken.version => slot.clone(),
+            _ => self.describe(taken)?,
+        };
+        let missed = self.expected.map_or(0, |expected| taken.sequence.saturating_sub(expected));
+        self.expected = Some(taken.sequence.wrapping_add(1));
+        self.published_on = taken.cpu;
+        self.stats.received += 1;
+        self.stats.missed += missed;
+        self.attachment.subscriber.count(1, missed);
+        Ok(Frame::new(slot, taken))
+    }
+
+    /// Reads and checks the description of a slot just leased.
+    #[cold]
+    fn describe(&mut self, taken: Taken) -> Result<Arc<SlotInfo>, ReceiveError> {
+        let words = self.attachment.subscriber.read_cold(taken.slot);
+        let described = Described::decode(&words, self.attachment.pool.slot_bytes).map_err(|_| {
+            self.attachment.subscriber.release(taken.slot);
+            ReceiveError::Protocol
+        })?;
+        let cached = &mut self.cache[taken.slot as usize];
+        // The slot's last frame is gone, so usually nobody else has its description: no allocation then.
+        match cached.as_mut().and_then(|(version, shared)| Some((version, Arc::get_mut(shared)?))) {
+            Some((version, place)) => {
+                *version = taken.version;
+                place.described = described;
+            }
+            None => {
+                let attachment = self.attachment.clone();
+                *cached = Some((taken.version, Arc::new(SlotInfo { attachment, described })));
+            }
+        }
+        Ok(cached.as_ref().expect("set above").1.clone())
+    }
+
+    /// Goes on with the next producer of the name. Frames of the old pool stay valid.
+    fn rejoin(&mut self, deadline: Deadline) -> Result<(), ReceiveError> {
+        let root = self.directory.as_deref();
+        let attachment =
+            attach(root, &self.name, self.policy, &self.registry, deadline).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::NotFound | ErrorKind::Timeout => ReceiveError::Timeout,
+                    _ => {
+                        self.refusal = Some(error);
+                        ReceiveError::Refused
+                    }
+                }
+            })?;
+        self.attachment.subscriber.resign();
+        self.cache = vec![None; attachment.pool.len() as usize];
+        self.attachment = Arc::new(attachment);
+        self.expected = None;
+        self.stats.reconnects += 1;
+        Ok(())
+    }
+}
