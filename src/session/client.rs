@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// How long a producer that accepted the connection may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long to leave a producer alone that has no place just now.
+const RETRY: Duration = Duration::from_millis(2);
+
 /// Bytes of the board's, each seat's and the bell's segment.
 pub(crate) const BOARD_BYTES: u64 = size_of::<Board>() as u64;
 pub(crate) const SEAT_BYTES: u64 = PAGE;
@@ -222,12 +225,14 @@ fn converse(
         let sent = socket::send(socket.as_fd(), &request.encode(), &[]).unwrap_or(false);
         let answer = if sent { answer(socket.as_fd(), until)? } else { None };
         match answer {
+            // It is just closing, and a successor may take the name; or it is full, and somebody may leave.
+            Some((Reply::Refused(ErrorKind::Closed | ErrorKind::Timeout, _), _)) | None
+                if deadline.left().is_some() =>
+            {
+                std::thread::sleep(RETRY);
+            }
             Some((Reply::Refused(ErrorKind::Closed, _), _)) | None => {
-                // It is just closing. A successor may take the name: wait for that one instead.
-                if deadline.left().is_none() {
-                    return Err(ended().with("stream", name));
-                }
-                std::thread::sleep(Duration::from_millis(1));
+                return Err(ended().with("stream", name));
             }
             Some((Reply::Refused(kind, text), _)) => return Err(Error::new(kind, text).with("stream", name)),
             Some((reply, fds)) => return Ok((socket, reply, fds)),

@@ -122,7 +122,7 @@ impl Connections {
         let mut open = self.lock();
         if open.by_id.len() >= MAX_CONNECTIONS {
             let text = "the producer has as many connections as it allows; end a consumer, or try again";
-            let refused = Reply::Refused(ErrorKind::Unsupported, text.into());
+            let refused = Reply::Refused(ErrorKind::Timeout, text.into());
             let _ = socket::send(socket.as_fd(), &refused.encode(), &[]);
             return Err(Error::protocol("too many connections at a time"));
         }
