@@ -66,7 +66,7 @@ impl Consumer {
     }
 
     /// A descriptor for `poll`, `epoll` or an event loop: readable when it is worth calling
-    /// [`Consumer::receive`] with [`Wait::Now`]. That call, when it says `Timeout`, makes it unreadable again.
+    /// [`Consumer::receive`] with [`Wait::Now`](crate::Wait::Now). That call, when it says `Timeout`, makes it unreadable again.
     ///
     /// # Errors
     /// `Unsupported` on a consumer that reconnects: the descriptor would change under the loop.
