@@ -59,6 +59,12 @@ pub fn runtime_dir(explicit: Option<&Path>) -> Result<PathBuf> {
     if let Some((dir, source)) = named {
         return if dir.is_dir() {
             Ok(dir)
+        } else if dir.exists() {
+            let dir = dir.display();
+            Err(Error::invalid(format!(
+                "{dir} is no directory; name the runtime directory that both sides use"
+            ))
+            .with("named by", source))
         } else {
             Err(Error::new(
                 ErrorKind::NotFound,

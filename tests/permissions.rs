@@ -58,7 +58,8 @@ fn a_directory_that_does_not_exist() {
     let file = scratch.path().join("file");
     fs::write(&file, "").unwrap();
     let producer = common::producer(&file, "cam").bytes(9).create();
-    assert_says(&producer.unwrap_err(), ErrorKind::NotFound, &["mkdir -p"]);
+    // Making it is no advice here.
+    assert_says(&producer.unwrap_err(), ErrorKind::InvalidArgument, &["is no directory", "both sides use"]);
 }
 
 /// procfs takes no files, not even from root.

@@ -103,7 +103,8 @@ impl Claim {
     /// Takes a name, from a dead producer too; the lock decides, never a leftover file.
     pub(crate) fn take(root: Option<&Path>, name: &StreamName) -> Result<Self> {
         let root = runtime_dir(root)?;
-        loop {
+        // Another stream's end can take the directory or the lock away from under us; not for ever.
+        for _ in 0..100 {
             let directory = Directory::make(&root, name)?;
             let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
             let file = match openat(
@@ -138,6 +139,10 @@ impl Claim {
                 return Ok(Self { directory, lock: file });
             }
         }
+        Err(Error::new(
+            ErrorKind::System,
+            format!("no lock file can be made in {}; name an ordinary directory in BIPS_DIR", root.display()),
+        ))
     }
 
     /// Listens under the name. The socket appears with its permissions set, and in place of a dead one's.
