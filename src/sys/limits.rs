@@ -5,8 +5,10 @@
 
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getppid};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -139,37 +141,78 @@ fn tightest_group() -> Option<Group> {
 /// `fallocate` in a child made by a real fork, marked as the kernel's first choice to kill.
 fn allocate_in_child(fd: RawFd, len: u64) -> nix::Result<WaitStatus> {
     let len = libc::off_t::try_from(len).map_err(|_| Errno::EOVERFLOW)?;
+    let parent = getpid();
+    // Until the child is gone from here: a handler of the program's own must not run in it, where it would write
+    // to the parent's descriptors.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     // The bare system call: no at-fork handlers, which may take locks. No exit signal either, so that the
     // program's own SIGCHLD handling never sees this child.
     // SAFETY: without CLONE_VM the child has its own copy of memory; below it makes only async-signal-safe calls.
     let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
-    match child {
-        -1 => Err(Errno::last()),
-        0 => volunteer(fd, len),
-        child => {
-            let pid = Pid::from_raw(i32::try_from(child).unwrap_or(-1));
-            loop {
-                match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-                    Err(Errno::EINTR) => {}
-                    status => return status,
-                }
-            }
+    if child == 0 {
+        volunteer(fd, len, parent);
+    }
+    let failed = Errno::last();
+    before.thread_set_mask()?;
+    let pid = match i32::try_from(child) {
+        Ok(pid) if pid > 0 => Pid::from_raw(pid),
+        _ => return Err(failed),
+    };
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => {}
+            status => return status,
         }
     }
 }
 
 /// The child's part; does not return. Async-signal-safe calls only.
-fn volunteer(fd: RawFd, len: libc::off_t) -> ! {
+fn volunteer(fd: RawFd, len: libc::off_t, parent: Pid) -> ! {
+    // Whoever waits for the parent's death, or for its name, must not wait for this child: it goes with the
+    // parent, and keeps none of its locks and sockets. Where a filter forbids that, the trial matters more.
+    let _ = set_pdeathsig(Signal::SIGKILL);
+    if !is_child_of(parent) {
+        exit(1);
+    }
+    keep_only(fd);
     // SAFETY: a constant path.
     let score = unsafe { libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY) };
     if score >= 0 {
         // SAFETY: four bytes of a constant.
         unsafe { libc::write(score, c"1000".as_ptr().cast(), 4) };
     }
-    // SAFETY: allocates file blocks; touches no memory of this process.
-    let failed = unsafe { libc::fallocate(fd, 0, 0, len) };
+    // In one call, unlike the parent: when this child is killed the kernel takes back all that the call had got.
+    // All signals are blocked, so only being stopped can interrupt it otherwise.
+    loop {
+        // SAFETY: allocates file blocks; touches no memory of this process.
+        let failed = unsafe { libc::fallocate(fd, 0, 0, len) } != 0;
+        if !(failed && Errno::last() == Errno::EINTR) {
+            exit(failed.into());
+        }
+    }
+}
+
+/// Whether the parent was still there when its death began to be watched. In a pid namespace of the child's own
+/// the parent has no number and shows as 0.
+fn is_child_of(parent: Pid) -> bool {
+    let now = getppid();
+    now == parent || now.as_raw() == 0
+}
+
+/// Closes every other descriptor. Kernels before 5.9 can't; there the child keeps them for its short life.
+fn keep_only(fd: RawFd) {
+    let fd = fd.cast_unsigned();
+    for (first, last) in [(0, fd.checked_sub(1)), (fd + 1, Some(u32::MAX))] {
+        if let Some(last) = last {
+            // SAFETY: the child's table is its own (no CLONE_FILES), and nothing in it uses these any more.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
+fn exit(status: i32) -> ! {
     // SAFETY: ends the child without running anything of the parent's.
-    unsafe { libc::_exit(i32::from(failed != 0)) }
+    unsafe { libc::_exit(status) }
 }
 
 #[cfg(test)]
@@ -195,5 +238,36 @@ mod tests {
         write("memory.usage_in_bytes", "1\n");
         assert!(Group::read(&dir).is_none());
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn the_volunteer_allocates_and_is_gone() {
+        let file = nix::sys::memfd::memfd_create(c"t", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        nix::unistd::ftruncate(&file, 1 << 20).unwrap();
+        let before = SigSet::thread_get_mask().unwrap();
+        let status = allocate_in_child(file.as_raw_fd(), 1 << 20).unwrap();
+        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        assert_eq!(nix::sys::stat::fstat(&file).unwrap().st_blocks, (1 << 20) / 512);
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+    }
+
+    /// It holds none of the parent's descriptors, or a pipe would stay open for as long as it lives.
+    #[test]
+    fn the_volunteer_keeps_nothing_else() {
+        let (kept, closed) = (file_number(), file_number());
+        // SAFETY: the child makes async-signal-safe calls only and ends.
+        let child = unsafe { nix::unistd::fork() }.unwrap();
+        if child.is_child() {
+            keep_only(kept.as_raw_fd());
+            // SAFETY: asks about a number.
+            let open = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+            exit((!open(kept.as_raw_fd()) || open(closed.as_raw_fd()) || open(0)).into());
+        }
+        let nix::unistd::ForkResult::Parent { child } = child else { unreachable!() };
+        assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+    }
+
+    fn file_number() -> fs::File {
+        fs::File::open("/dev/null").unwrap()
     }
 }

@@ -3,8 +3,9 @@
 //! `memmap2` can't choose where a mapping lies, and a mapping off the 2 MiB boundary never gets huge pages
 //! (ADR 3); so this is our own, over `nix`.
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::unistd::{SysconfVar, sysconf};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
@@ -30,6 +31,8 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes from the start of `fd`, shared or (`private`) copy-on-write.
     pub(crate) fn new(fd: impl AsFd, len: usize, writable: bool, private: bool) -> Result<Self> {
+        // Here, since no byte is shared before it is mapped.
+        four_kib_pages(sysconf(SysconfVar::PAGE_SIZE).ok().flatten())?;
         let size = NonZeroUsize::new(len).ok_or_else(|| Error::invalid("nothing to map: the length is 0"))?;
         let mut protection = ProtFlags::PROT_READ;
         protection.set(ProtFlags::PROT_WRITE, writable || private);
@@ -106,6 +109,20 @@ impl Mapping {
     }
 }
 
+/// Slots, planes and control memory lie at multiples of this on every machine, so that one file fits all.
+fn four_kib_pages(size: Option<libc::c_long>) -> Result<()> {
+    match size {
+        Some(size) if size as u64 != crate::sys::PAGE => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this kernel has pages of {} KiB and bips shares memory in pages of 4 KiB; boot a kernel with those",
+                size >> 10
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Unmaps a part of a reservation; length 0 is nothing.
 fn release(start: NonNull<std::ffi::c_void>, len: usize) {
     if len > 0 {
@@ -117,5 +134,18 @@ fn release(start: NonNull<std::ffi::c_void>, len: usize) {
 impl Drop for Mapping {
     fn drop(&mut self) {
         release(self.start.cast(), self.len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_pages_are_refused_by_name() {
+        assert!(four_kib_pages(Some(4096)).is_ok());
+        let error = four_kib_pages(Some(65_536)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("pages of 64 KiB"), "{error}");
     }
 }

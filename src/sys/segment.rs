@@ -1,6 +1,6 @@
 //! Sealed memfd segments: how all shared memory of bips is made, and checked before it is mapped.
 
-use super::{limits, map::Mapping};
+use super::{PAGE, limits, map::HUGE, map::Mapping};
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
@@ -46,7 +46,7 @@ impl Segment {
         let fd = memfd(name)?;
         nix::unistd::ftruncate(&fd, file_offset(len)?).map_err(|errno| Error::system("ftruncate", errno))?;
         limits::rehearse(&fd, len)?;
-        fallocate(&fd, FallocateFlags::empty(), 0, file_offset(len)?).map_err(|errno| match errno {
+        back(&fd, file_offset(len)?).map_err(|errno| match errno {
             Errno::ENOMEM | Errno::ENOSPC => limits::too_large(len, "the kernel has no memory left for it"),
             errno => Error::system("fallocate", errno),
         })?;
@@ -67,7 +67,7 @@ impl Segment {
     }
 
     /// Maps a segment a peer sent, after checking that it can't shrink under us, is as large as promised, is
-    /// really backed by memory, and (for [`Sharing::ReadOnly`]) that we can't write to it by accident.
+    /// backed by memory now, and (for [`Sharing::ReadOnly`]) that nobody can write to it any more.
     /// With `keep` the descriptor stays open, to be passed on.
     ///
     /// # Errors
@@ -142,6 +142,21 @@ fn memfd(name: &str) -> Result<OwnedFd> {
         .map_err(|errno| Error::system("memfd_create", errno))
 }
 
+/// Backs the file with memory, step by step: a signal interrupts `fallocate`, which then gives back what that
+/// call had got. In one call a large pool under a profiling timer would begin for ever anew; a step is over
+/// before the next tick.
+fn back(fd: &OwnedFd, len: libc::off_t) -> nix::Result<()> {
+    for start in (0..len).step_by(HUGE) {
+        let step = (len - start).min(HUGE as libc::off_t);
+        while let Err(errno) = fallocate(fd, FallocateFlags::empty(), start, step) {
+            if errno != Errno::EINTR {
+                return Err(errno);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
     let bad = |what: &str| Err(Error::protocol(format!("the peer sent memory that {what}; it is refused")));
     let Ok(seals) = fcntl(fd, FcntlArg::F_GET_SEALS) else {
@@ -164,8 +179,12 @@ fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
     if u64::try_from(stat.st_size) != Ok(len) {
         return bad("has another size than the handshake says");
     }
-    if sharing == Sharing::ReadOnly && (stat.st_blocks as u64).saturating_mul(512) < len {
-        // Holes would be filled, and paid for, by whoever reads them first.
+    // A page that others may write to, a bell, may have become a hole honestly: one consumer punched it, and to
+    // refuse it would let that one keep out all who come later.
+    let excused = sharing == Sharing::ReadWrite && len <= PAGE;
+    if !excused && (stat.st_blocks as u64).saturating_mul(512) < len {
+        // Holes would be filled, and paid for, by whoever touches them first. A larger writable segment can get
+        // them later too: docs/threat-model.md says what that costs.
         return bad("is not backed by memory yet");
     }
     tracing::trace!(fd = fd.as_raw_fd(), len, "segment accepted");
@@ -210,12 +229,36 @@ mod tests {
         assert!(refused(duplicate(&writable), 8192, Sharing::ReadOnly).contains("could write"));
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         assert!(refused(file.into(), 8192, Sharing::ReadWrite).contains("no sealable"));
-        let unsealed = memfd("t").unwrap();
-        nix::unistd::ftruncate(&unsealed, 8192).unwrap();
-        assert!(refused(unsealed.try_clone().unwrap(), 8192, Sharing::ReadWrite).contains("shrink"));
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | future_write();
-        fcntl(&unsealed, FcntlArg::F_ADD_SEALS(seals)).unwrap();
-        assert!(refused(unsealed, 8192, Sharing::ReadOnly).contains("not backed"));
+        let sparse = memfd("t").unwrap();
+        nix::unistd::ftruncate(&sparse, 8192).unwrap();
+        let copy = || sparse.try_clone().unwrap();
+        assert!(refused(copy(), 8192, Sharing::ReadWrite).contains("shrink"));
+        let seal = |seals| fcntl(&sparse, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        seal(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW);
+        fallocate(&sparse, FallocateFlags::empty(), 0, 4096).unwrap();
+        assert!(refused(copy(), 8192, Sharing::ReadWrite).contains("not backed"));
+        seal(future_write());
+        assert!(refused(copy(), 8192, Sharing::ReadOnly).contains("not backed"));
+    }
+
+    /// Any consumer can do this to the bell, which all of them open.
+    #[test]
+    fn a_hole_in_a_shared_page_keeps_nobody_out() {
+        let bell = Segment::create("t", PAGE, Sharing::ReadWrite).unwrap();
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(bell.fd().unwrap(), hole, 0, 4096).unwrap();
+        Segment::open(duplicate(&bell), PAGE, Sharing::ReadWrite, false).unwrap();
+    }
+
+    /// Of every size our own producers make: control segments, whole huge pages, and what lies between.
+    #[test]
+    fn opens_all_it_makes() {
+        for sharing in [Sharing::ReadOnly, Sharing::ReadWrite] {
+            for len in [PAGE, 40_960, HUGE as u64, 3 * HUGE as u64 + 4096] {
+                let made = Segment::create("t", len, sharing).unwrap();
+                Segment::open(duplicate(&made), len, sharing, false).unwrap();
+            }
+        }
     }
 
     #[test]
