@@ -17,7 +17,8 @@ impl Bell {
 
     pub(crate) fn ring(&self) {
         self.rung.add(order::B1()); // ORDERING(B1, release) -> B2
-        self.rung.wake();
+        // All: several threads of the producer may sleep here, and strangers, for whoever may ring may listen.
+        self.rung.wake_all();
     }
 
     pub(crate) fn read(&self) -> u32 {

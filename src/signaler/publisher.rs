@@ -155,7 +155,9 @@ impl<P: Port> Publisher<P> {
             let how = member.seat.parked().load(Relaxed);
             if how != Seat::AWAKE && member.seat.parked().clear(how) {
                 match how {
-                    Seat::ASLEEP => member.seat.parked().wake(),
+                    // One: a consumer receives in one thread. If it puts a thousand more to sleep here, it is
+                    // not we who pay for waking them, under our lock.
+                    Seat::ASLEEP => member.seat.parked().wake_one(),
                     _ => member.port.signal(),
                 }
             }

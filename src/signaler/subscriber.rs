@@ -211,7 +211,8 @@ impl Subscriber {
         order::FP(); // ORDERING(FP, fence) -> FK
         // Whatever the word says: a producer may have cleared it and died before it woke anyone.
         self.seat.parked().store(Seat::AWAKE, Relaxed);
-        self.seat.parked().wake();
+        // All: the producer can have seated strangers here, and it will not help whom a wake-up of one misses.
+        self.seat.parked().wake_all();
     }
 
     fn has_next(&self) -> bool {

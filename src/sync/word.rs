@@ -39,9 +39,14 @@ mod imp {
             futex::wait(&self.0, expected, timeout);
         }
 
+        /// Wakes one who sleeps on the word.
+        pub(crate) fn wake_one(&self) {
+            futex::wake_one(&self.0);
+        }
+
         /// Wakes everyone who sleeps on the word.
-        pub(crate) fn wake(&self) {
-            futex::wake(&self.0);
+        pub(crate) fn wake_all(&self) {
+            futex::wake_all(&self.0);
         }
     }
 }
@@ -85,7 +90,12 @@ mod imp {
             }
         }
 
-        pub(crate) fn wake(&self) {
+        pub(crate) fn wake_one(&self) {
+            let _guard = self.bucket.lock().unwrap();
+            self.asleep.notify_one();
+        }
+
+        pub(crate) fn wake_all(&self) {
             let _guard = self.bucket.lock().unwrap();
             self.asleep.notify_all();
         }

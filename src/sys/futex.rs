@@ -16,8 +16,17 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, timeout) };
 }
 
-/// Wakes everyone asleep on `word`.
-pub(crate) fn wake(word: &AtomicU32) {
+/// Wakes one that is asleep on `word`: where there should be one, and more would be at our cost.
+pub(crate) fn wake_one(word: &AtomicU32) {
+    wake(word, 1);
+}
+
+/// Wakes everyone asleep on `word`: where a stranger among them must not take the wake-up of whom it was for.
+pub(crate) fn wake_all(word: &AtomicU32) {
+    wake(word, i32::MAX);
+}
+
+fn wake(word: &AtomicU32, most: i32) {
     // SAFETY: `word` is a live, aligned u32; FUTEX_WAKE does not touch its value.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, most) };
 }
