@@ -80,6 +80,10 @@ impl Producer {
                 return Ok(frame(slot));
             }
             hunger.wait(left);
+            // What was freed at the last moment is not a time-out.
+            if let Some(slot) = self.inner.look()? {
+                return Ok(frame(slot));
+            }
         }
         Err(AcquireError::Timeout)
     }

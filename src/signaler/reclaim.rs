@@ -28,25 +28,34 @@ impl<P: Port> Publisher<P> {
     /// While frames follow each other in haste the slots found free before are used up first: nobody can have
     /// touched much of such frames, and looking at the seats for each would move one more line per hand-over.
     pub(crate) fn acquire(&mut self) -> Acquired {
-        if !self.in_haste || self.known_free == 0 {
-            match self.scan() {
-                Ok(busy) => self.known_free = !(busy.firm | busy.unread) & mask(self.slots),
-                Err(id) => return Acquired::Violation(id),
-            }
+        if self.in_haste
+            && let Some(slot) = self.take_hottest()
+        {
+            return Acquired::Slot(slot);
         }
         for _ in 0..=RING {
-            if let Some(slot) = self.hottest(self.known_free) {
-                self.known_free &= !bit(slot);
-                self.hold(slot);
+            // Anew before each eviction: what was given back meanwhile spares a frame.
+            let busy = match self.scan() {
+                Ok(busy) => busy,
+                Err(id) => return Acquired::Violation(id),
+            };
+            self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
+            if let Some(slot) = self.take_hottest() {
                 return Acquired::Slot(slot);
             }
-            match self.evict() {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(id) => return Acquired::Violation(id),
+            if !self.evict(&busy) {
+                break;
             }
         }
         Acquired::Full
+    }
+
+    /// Of the slots known to be free takes the one published last.
+    fn take_hottest(&mut self) -> Option<u32> {
+        let slot = self.hottest(self.known_free)?;
+        self.known_free &= !bit(slot);
+        self.hold(slot);
+        Some(slot)
     }
 
     /// Of these slots the one published last.
@@ -96,9 +105,8 @@ impl<P: Port> Publisher<P> {
     }
 
     /// Takes the oldest unread frame away from keep-last seats whose slot nobody else keeps, with what is older.
-    /// `Ok(false)`: eviction can free nothing. Sets `known_free` anew.
-    fn evict(&mut self) -> Result<bool, SeatId> {
-        let busy = self.scan()?;
+    /// False: eviction can free nothing. True: something has changed, look again.
+    fn evict(&mut self, busy: &Busy) -> bool {
         let oldest = self.tail.saturating_sub(u64::from(self.slots));
         let victim = (oldest..self.tail).find(|sequence| {
             let slot = self.ring[*sequence as usize % RING];
@@ -106,30 +114,31 @@ impl<P: Port> Publisher<P> {
             let current = self.last_use[slot as usize] == sequence + 1;
             current && bit(slot) & busy.firm == 0 && bit(slot) & busy.unread != 0
         });
-        if let Some(victim) = victim {
-            for member in &mut self.members {
-                if let Policy::KeepLast(_) = member.policy {
-                    let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9, C10
-                    if cursor <= victim {
-                        let moved = member.seat.cursor().compare_exchange(
-                            cursor,
-                            victim + 1,
-                            order::P3(), // ORDERING(P3, acq_rel) -> C0, C3
-                            Relaxed,
-                        );
-                        // Lost: the consumer moved on by itself. The scan below sees where to.
-                        if moved.is_ok() {
-                            member.reached = victim + 1;
-                            member.evicted += victim + 1 - cursor;
-                            self.evicted += victim + 1 - cursor;
-                        }
-                    }
+        let Some(victim) = victim else {
+            return false;
+        };
+        for member in &mut self.members {
+            if let Policy::KeepLast(_) = member.policy {
+                let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9, C10
+                // Read anew, so input anew: one that went back since the scan is for the next scan to find.
+                if !(member.reached..=victim).contains(&cursor) {
+                    continue;
+                }
+                let moved = member.seat.cursor().compare_exchange(
+                    cursor,
+                    victim + 1,
+                    order::P3(), // ORDERING(P3, acq_rel) -> C0, C3
+                    Relaxed,
+                );
+                // Lost: the consumer moved on by itself. The next scan sees where to.
+                if moved.is_ok() {
+                    member.reached = victim + 1;
+                    member.evicted += victim + 1 - cursor;
+                    self.evicted += victim + 1 - cursor;
                 }
             }
         }
-        let busy = self.scan()?;
-        self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
-        Ok(victim.is_some() || self.known_free != 0)
+        true
     }
 }
 
