@@ -89,7 +89,8 @@ impl Frame {
     }
 
     /// First byte of the slot. Valid for [`Frame::slot_bytes`] bytes while the frame lives; readable, and
-    /// writable too unless [`Frame::readonly`].
+    /// writable too unless [`Frame::readonly`]. In a forked child it stays readable, but the lease is the
+    /// parent's: once that has ended, another frame lies there.
     pub fn as_ptr(&self) -> *const u8 {
         self.slot.attachment.pool.slot(self.taken.slot).start().as_ptr()
     }
@@ -117,16 +118,20 @@ impl Frame {
     /// Copies a part of the slot out, safe whatever the producer does.
     ///
     /// # Panics
-    /// When `offset + to.len()` is beyond [`Frame::slot_bytes`].
+    /// When `offset + to.len()` is beyond [`Frame::slot_bytes`]; in a forked child, which has no lease.
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
+        assert!(self.is_ours(), "{}", Error::forked());
         self.slot.attachment.pool.slot(self.taken.slot).copy_to(offset, to);
     }
 
     /// A descriptor of the memory, and where the slot begins in it.
     ///
     /// # Errors
-    /// `Unsupported` where the memory has none to give.
+    /// `Unsupported` where the memory has none to give; `Forked`.
     pub fn fd(&self) -> Result<(OwnedFd, u64)> {
+        if !self.is_ours() {
+            return Err(Error::forked());
+        }
         let allocation = self.slot.attachment.pool.slot(self.taken.slot).allocation();
         let (_, fd, _) = allocation.memory.export()?.into_wire();
         Ok((fd, allocation.offset))
@@ -204,7 +209,8 @@ impl<F: AsRef<Frame>> PrivateView<F> {
         Ok(Self { start, frame })
     }
 
-    /// First byte; writable for [`PrivateView::len`] bytes while the view lives.
+    /// First byte; writable for [`PrivateView::len`] bytes while the view lives. Pages not written to show the
+    /// frame, so in a forked child they last as long as the parent's lease.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }

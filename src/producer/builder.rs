@@ -123,7 +123,11 @@ impl ProducerBuilder {
     }
 
     /// Lets consumers write into the frames they lease, for in-place pipelines. Not by default: then the MMU
-    /// keeps them from it.
+    /// keeps them from it. Nothing confines their writes to what they lease, so do this only where every
+    /// process that is admitted is trusted like a thread of the producer's own: [`FrameMut::bytes_mut`] and
+    /// [`Frame::bytes`](crate::Frame::bytes) rely on it.
+    ///
+    /// [`FrameMut::bytes_mut`]: super::FrameMut::bytes_mut
     #[must_use]
     pub fn writable(mut self, writable: bool) -> Self {
         self.writable = writable;
@@ -189,14 +193,17 @@ impl ProducerBuilder {
         let max_held = self.max_held.unwrap_or_else(|| slots.saturating_sub(2).max(1));
         if !(1..=slots).contains(&max_held) {
             return Err(Error::invalid(format!(
-                "max_held is {max_held}; with {slots} slots use 1 to {slots}"
+                "max_held is {max_held}; in a pool of this size use 1 to {slots}"
             )));
         }
         if self.history >= slots {
+            let most = match slots {
+                1 => String::from("a pool of one slot keeps no history, use more slots"),
+                _ => format!("with {slots} slots use 0 to {}", slots - 1),
+            };
             return Err(Error::invalid(format!(
-                "history is {}; with {slots} slots use 0 to {}, one slot must stay free to write to",
-                self.history,
-                slots - 1
+                "history is {}; {most}: one slot must stay free to write to",
+                self.history
             )));
         }
         let requirements = Requirements { content, slots, usage: self.usage, writable: self.writable };

@@ -45,13 +45,19 @@ impl FrameMut {
         &self.inner.content
     }
 
-    /// First byte of the slot, writable for [`FrameMut::len`] bytes until published.
+    /// First byte of the slot, writable for [`FrameMut::len`] bytes until published. In a forked child it still
+    /// points into the parent's slot: nobody may write there.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.memory.start().as_ptr()
     }
 
-    /// The whole slot in place. It may hold an older frame: write all that you publish.
+    /// The whole slot in place. It may hold an older frame: write all that you publish. Exclusive, unless the
+    /// stream is [`writable`](super::ProducerBuilder::writable) and its consumers don't keep to their leases.
+    ///
+    /// # Panics
+    /// In a forked child: the slot is the parent's, which writes to it too.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(!self.inner.is_forked(), "{}", Error::forked());
         self.memory.bytes_mut()
     }
 

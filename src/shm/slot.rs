@@ -93,11 +93,13 @@ impl WritableSlot {
         self.len
     }
 
+    /// Only in the process that acquired the slot: a forked child's copy of `self` is not exclusive.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: mapped for writing for as long as the pool lives (contract of `Memory`, mapped with
         // Access::Write), which the owner of `self` keeps. Exclusive: the slot was acquired, so no consumer
-        // leases it and no other `WritableSlot` exists for it; consumers' mappings are read-only, or (on streams
-        // made writable) theirs to use while leasing only.
+        // leases it and no other `WritableSlot` exists for it in this process, the only one that may call this.
+        // Consumers' mappings are read-only and sealed. On a stream made writable they are not: there whoever
+        // called `ProducerBuilder::writable` vouches that consumers write to slots they lease only.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
@@ -112,8 +114,8 @@ impl Frame {
     ///
     /// # Safety
     /// Nobody may write to the slot while the slice lives. Producers made with bips don't write to leased slots;
-    /// on a stream that is not `writable`, no consumer can. So this is sound where the producer is trusted.
-    /// Where it isn't, use [`Frame::copy_to`].
+    /// on a stream that is not `writable`, no consumer can. So this is sound where the producer is trusted, in
+    /// the process that received the frame (a forked child has no lease). Elsewhere use [`Frame::copy_to`].
     pub unsafe fn bytes(&self) -> &[u8] {
         // SAFETY: mapped for as long as `self`, at least `nbytes` long (checked when received); the caller
         // vouches that nobody writes.
