@@ -1,17 +1,19 @@
 //! Ping-pong over two streams, in turns with the floors of the machine.
 
+mod report;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::cores::{Cores, pin};
 use super::link::{Link, Upkeep, Waiting, consume, produce};
 use super::peer::{Peer, Task};
 use super::private_directory;
-use super::timing::{Pair, Rounds, batches, clock_cost};
+use super::timing::{Rounds, batches, clock_cost};
 use crate::exit::Outcome;
-use crate::output::{self, Table};
+use crate::output;
 use crate::stats::{median, quantile};
 
 const SIZES: [u64; 5] = [64, 64 << 10, 1 << 20, 6 << 20, 24 << 20];
@@ -19,6 +21,8 @@ const SIZES: [u64; 5] = [64, 64 << 10, 1 << 20, 6 << 20, 24 << 20];
 /// One way of handing over, measured beside the floor that waits in the same way.
 struct Case {
     title: &'static str,
+    /// Its heading in the table of ratios.
+    column: &'static str,
     /// Put before the names of the figures in JSON; those of nested cases stand in an object of this name.
     key: &'static str,
     nested: bool,
@@ -29,7 +33,8 @@ struct Case {
 
 const CASES: [Case; 4] = [
     Case {
-        title: "SPINNING",
+        title: "SPINNING, slots acquired ahead",
+        column: "SLOTS ACQUIRED AHEAD",
         key: "",
         nested: false,
         waiting: Waiting::Spinning,
@@ -37,7 +42,8 @@ const CASES: [Case; 4] = [
         goal: Some(2.0),
     },
     Case {
-        title: "SPINNING, the processor pausing between two looks (floor and hand-over alike)",
+        title: "SPINNING, slots acquired ahead, the processor pausing between two looks (floor and hand-over alike)",
+        column: "AHEAD, PAUSING",
         key: "pausing",
         nested: true,
         waiting: Waiting::Pausing,
@@ -45,7 +51,8 @@ const CASES: [Case; 4] = [
         goal: None,
     },
     Case {
-        title: "SPINNING, acquire and release on the path",
+        title: "SPINNING, with acquire and release on the path",
+        column: "WITH ACQUIRE AND RELEASE ON THE PATH",
         key: "on_path",
         nested: true,
         waiting: Waiting::Spinning,
@@ -53,7 +60,8 @@ const CASES: [Case; 4] = [
         goal: None,
     },
     Case {
-        title: "BLOCKING",
+        title: "BLOCKING, slots acquired ahead",
+        column: "AHEAD, BLOCKING",
         key: "futex_",
         nested: false,
         waiting: Waiting::Blocking,
@@ -114,9 +122,9 @@ pub(super) fn run(args: &Args) -> Outcome {
         sizes.push(Size { bytes, cases: measured.collect::<Outcome<_>>()? });
     }
     if args.pinned.output.json {
-        show_json(&sizes, cores, args.rounds)
+        report::json(&sizes, cores, args.rounds)
     } else {
-        show(&sizes, cores, args.rounds)
+        report::tables(&sizes, cores, args.rounds)
     }
 }
 
@@ -203,81 +211,4 @@ struct Measured {
 struct Size {
     bytes: u64,
     cases: Vec<Measured>,
-}
-
-fn show(sizes: &[Size], cores: Cores, rounds: u32) -> Outcome {
-    output::line(format!(
-        "one way on cores {} and {}, median of {rounds} rounds, each beside its own floor; buffers acquired ahead, from pools of 8",
-        cores.0, cores.1
-    ))?;
-    for (index, case) in CASES.iter().enumerate() {
-        let goal = case.goal.map_or(String::new(), |goal| format!(" (goal ≤ {goal:.1})"));
-        output::line(format!("\n{}", case.title))?;
-        let mut table =
-            Table::new(["PAYLOAD", "FLOOR", "HAND-OVER", "RATIO", "90 % OF ROUNDS", "P50", "P99"]);
-        for size in sizes {
-            let measured = &size.cases[index];
-            let (pair, spread) = (measured.rounds.pair(), measured.rounds.spread());
-            table.row([
-                output::bytes(size.bytes),
-                output::nanoseconds(pair.floor),
-                output::nanoseconds(pair.cost),
-                format!("{:.2}{goal}", pair.ratio),
-                format!("{:.2} to {:.2}", spread.0, spread.1),
-                output::nanoseconds(measured.p50),
-                output::nanoseconds(measured.p99),
-            ]);
-        }
-        table.print()?;
-    }
-    output::line("\nP50 and P99 are of single round trips, halved, less the cost of the clock.")
-}
-
-fn show_json(sizes: &[Size], cores: Cores, rounds: u32) -> Outcome {
-    let mut all = Map::new();
-    all.insert("bench".into(), json!("latency"));
-    all.insert("cores".into(), json!([cores.0, cores.1]));
-    all.insert("rounds".into(), json!(rounds));
-    all.insert("acquire_ahead".into(), json!(true));
-    for (index, case) in CASES.iter().enumerate() {
-        // Together: the rounds of all payloads, since the payload must not matter.
-        let mut together = Rounds::default();
-        sizes.iter().for_each(|size| together.extend(&size.cases[index].rounds));
-        case.insert(&mut all, &together.pair(), None);
-        if let Some(goal) = case.goal {
-            all.insert(format!("{}goal_ratio", case.key), json!(goal));
-        }
-    }
-    let rows = sizes.iter().map(|size| {
-        let mut row = Map::new();
-        row.insert("bytes".into(), json!(size.bytes));
-        for (case, measured) in CASES.iter().zip(&size.cases) {
-            case.insert(&mut row, &measured.rounds.pair(), Some(measured));
-        }
-        Value::Object(row)
-    });
-    all.insert("sizes".into(), rows.collect());
-    output::json(&Value::Object(all))
-}
-
-impl Case {
-    fn insert(&self, into: &mut Map<String, Value>, pair: &Pair, measured: Option<&Measured>) {
-        let mut figures = Map::new();
-        let prefix = if self.nested { "" } else { self.key };
-        let mut figure = |name: &str, value: Value| figures.insert(format!("{prefix}{name}"), value);
-        figure("floor_ns", json!(pair.floor));
-        figure("handover_ns", json!(pair.cost));
-        figure("ratio_to_floor", json!(pair.ratio));
-        if let Some(measured) = measured {
-            let spread = measured.rounds.spread();
-            figure("ratio_p5_p95", json!([spread.0, spread.1]));
-            figure("p50_ns", json!(measured.p50));
-            figure("p99_ns", json!(measured.p99));
-        }
-        if self.nested {
-            into.insert(self.key.into(), Value::Object(figures));
-        } else {
-            into.extend(figures);
-        }
-    }
 }
