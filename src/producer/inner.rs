@@ -3,15 +3,14 @@
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
 use crate::pool::Pool;
-use crate::session::{BOARD_BYTES, ConsumerInfo, Host, PollPort, SEAT_BYTES, StreamInfo, Welcome};
-use crate::shm::{Bell, Board, Seat, Shared};
-use crate::signaler::{Acquired, Hot, Policy, Publisher, SeatId, bit};
+use crate::session::{BOARD_BYTES, ConsumerInfo, PollPort};
+use crate::shm::{Bell, Board, Shared};
+use crate::signaler::{Acquired, Hot, Publisher, bit};
 use crate::stream::{AccessRule, StreamName};
-use crate::sys::fork::{self, ProcessFd};
+use crate::sys::fork;
 use crate::sys::{Clock, PAGE, Segment, Sharing, random_id};
 use crate::wait::Deadline;
 use crate::{Content, Description, Error, ErrorKind, ProducerStats, Result};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,21 +34,21 @@ pub(crate) struct Inner {
     pub(super) writable: bool,
     pub(super) max_held: u32,
     pub(super) generation: u32,
-    rule: AccessRule,
-    reliable: bool,
-    history: u32,
-    stream_id: [u64; 2],
+    pub(super) rule: AccessRule,
+    pub(super) reliable: bool,
+    pub(super) history: u32,
+    pub(super) stream_id: [u64; 2],
     /// The stream's own content without metadata, as it stands on the board.
     plain: Box<[u64; DESCRIPTION_WORDS]>,
-    board: Shared<Board>,
-    bell: Shared<Bell>,
+    pub(super) board: Shared<Board>,
+    pub(super) bell: Shared<Bell>,
     state: Mutex<State>,
-    joined: Condvar,
+    pub(super) joined: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    publisher: Publisher<PollPort>,
+pub(super) struct State {
+    pub(super) publisher: Publisher<PollPort>,
     clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
     plain: u64,
@@ -86,7 +85,7 @@ impl Inner {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // The state stays whole whatever panics: nothing under the lock calls out.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -324,87 +323,4 @@ impl Drop for Hunger<'_> {
     fn drop(&mut self) {
         self.inner.lock().publisher.fed();
     }
-}
-
-impl Host for Inner {
-    fn admit(&self, policy: Policy, port: PollPort) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
-        if policy == Policy::Reliable && !self.reliable {
-            return Err(Error::new(
-                ErrorKind::AccessDenied,
-                "this producer admits no reliable consumers, so that none can hold it back; use \"latest\" or \
-                 \"keep-last:N\"",
-            ));
-        }
-        let (memories, slots, pool_fds) = self.pool.export()?;
-        let mut segment = Segment::create("seat", SEAT_BYTES, Sharing::ReadWrite)?;
-        let seat_fd = segment.take_fd().ok_or_else(|| Error::protocol("a seat without a descriptor"))?;
-        let mut fds = vec![duplicate(self.board.segment())?, seat_fd, duplicate(self.bell.segment())?];
-        fds.extend(pool_fds);
-        let seat = Shared::<Seat>::over(Arc::new(segment));
-
-        let mut state = self.lock();
-        if state.publisher.is_closed() {
-            return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
-        }
-        let seat = state.publisher.join(seat, policy, port).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "all 64 seats of this stream are taken; end a consumer, or relay the stream by one of them",
-            )
-        })?;
-        drop(state);
-        self.joined.notify_all();
-        let welcome = Welcome {
-            stream_id: self.stream_id,
-            pid: std::process::id(),
-            max_held: self.max_held,
-            writable: self.writable,
-            slot_bytes: self.pool.slot_bytes,
-            kind: self.pool.info.kind.clone(),
-            device: self.pool.info.device,
-            content: self.content,
-            memories,
-            slots,
-        };
-        Ok((seat, welcome, fds))
-    }
-
-    fn leave(&self, seat: SeatId) {
-        let member = self.lock().publisher.leave(seat);
-        drop(member); // closes and unmaps outside the lock
-    }
-
-    fn set_poll(&self, seat: SeatId, socket: ProcessFd) {
-        let before = self.lock().publisher.member_mut(seat).map(|member| member.port.set_poll(socket));
-        drop(before); // closes outside the lock
-    }
-
-    fn info(&self) -> StreamInfo {
-        let stats = self.stats();
-        StreamInfo {
-            name: self.name.to_string(),
-            pid: std::process::id(),
-            memory: self.pool.info.kind.clone(),
-            slots: self.pool.len(),
-            slot_bytes: self.pool.slot_bytes,
-            content: self.content,
-            published: stats.published,
-            evicted: stats.evicted,
-            writable: self.writable,
-            reliable: self.reliable,
-            access: self.rule.to_string(),
-            max_held: self.max_held,
-            history: self.history,
-            consumers: stats.consumers,
-        }
-    }
-
-    fn rule(&self) -> AccessRule {
-        self.rule.clone()
-    }
-}
-
-fn duplicate(segment: &Segment) -> Result<OwnedFd> {
-    let fd = segment.fd().ok_or_else(|| Error::protocol("a segment without a descriptor"))?;
-    fd.try_clone_to_owned().map_err(|error| Error::system("duplicating a descriptor", error))
 }

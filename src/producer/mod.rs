@@ -2,6 +2,7 @@
 
 mod builder;
 mod frame_mut;
+mod host;
 mod inner;
 
 pub use builder::ProducerBuilder;

@@ -1,0 +1,94 @@
+//! The producer as its session sees it: seating consumers, letting them go, and what it says about itself.
+
+use super::inner::Inner;
+use crate::session::{Host, PollPort, SEAT_BYTES, StreamInfo, Welcome};
+use crate::shm::{Seat, Shared};
+use crate::signaler::{Policy, SeatId};
+use crate::stream::AccessRule;
+use crate::sys::fork::ProcessFd;
+use crate::sys::{Segment, Sharing};
+use crate::{Error, ErrorKind, Result};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+impl Host for Inner {
+    fn admit(&self, policy: Policy, port: PollPort) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
+        if policy == Policy::Reliable && !self.reliable {
+            return Err(Error::new(
+                ErrorKind::AccessDenied,
+                "this producer admits no reliable consumers, so that none can hold it back; use \"latest\" or \
+                 \"keep-last:N\"",
+            ));
+        }
+        let (memories, slots, pool_fds) = self.pool.export()?;
+        let mut segment = Segment::create("seat", SEAT_BYTES, Sharing::ReadWrite)?;
+        let seat_fd = segment.take_fd().ok_or_else(|| Error::protocol("a seat without a descriptor"))?;
+        let mut fds = vec![duplicate(self.board.segment())?, seat_fd, duplicate(self.bell.segment())?];
+        fds.extend(pool_fds);
+        let seat = Shared::<Seat>::over(Arc::new(segment));
+
+        let mut state = self.lock();
+        if state.publisher.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
+        }
+        let seat = state.publisher.join(seat, policy, port).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "all 64 seats of this stream are taken; end a consumer, or relay the stream by one of them",
+            )
+        })?;
+        drop(state);
+        self.joined.notify_all();
+        let welcome = Welcome {
+            stream_id: self.stream_id,
+            pid: std::process::id(),
+            max_held: self.max_held,
+            writable: self.writable,
+            slot_bytes: self.pool.slot_bytes,
+            kind: self.pool.info.kind.clone(),
+            device: self.pool.info.device,
+            content: self.content,
+            memories,
+            slots,
+        };
+        Ok((seat, welcome, fds))
+    }
+
+    fn leave(&self, seat: SeatId) {
+        let member = self.lock().publisher.leave(seat);
+        drop(member); // closes and unmaps outside the lock
+    }
+
+    fn set_poll(&self, seat: SeatId, socket: ProcessFd) -> bool {
+        self.lock().publisher.member_mut(seat).is_some_and(|member| member.port.set_poll(socket))
+    }
+
+    fn info(&self) -> StreamInfo {
+        let stats = self.stats();
+        StreamInfo {
+            name: self.name.to_string(),
+            pid: std::process::id(),
+            memory: self.pool.info.kind.clone(),
+            slots: self.pool.len(),
+            slot_bytes: self.pool.slot_bytes,
+            content: self.content,
+            published: stats.published,
+            evicted: stats.evicted,
+            writable: self.writable,
+            reliable: self.reliable,
+            access: self.rule.to_string(),
+            max_held: self.max_held,
+            history: self.history,
+            consumers: stats.consumers,
+        }
+    }
+
+    fn rule(&self) -> AccessRule {
+        self.rule.clone()
+    }
+}
+
+fn duplicate(segment: &Segment) -> Result<OwnedFd> {
+    let fd = segment.fd().ok_or_else(|| Error::protocol("a segment without a descriptor"))?;
+    fd.try_clone_to_owned().map_err(|error| Error::system("duplicating a descriptor", error))
+}
