@@ -118,6 +118,9 @@ impl Error {
             _ => ErrorKind::System,
         };
         let mut error = Self::new(kind, format!("{operation}: {source}"));
+        if source.raw_os_error() == Some(libc::EMFILE) {
+            error = error.hint("this process has as many files open as it may; raise `ulimit -n`");
+        }
         error.0.source = Some(Box::new(source));
         error
     }

@@ -72,7 +72,7 @@ pub use backend::{
     Requirements, Usage,
 };
 #[cfg(not(bips_loom))]
-pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats, Ending};
 pub use describe::{Content, DType, Description, Fourcc, MAX_DIMS, MAX_METADATA, MAX_PLANES, Plane, Shape};
 pub use error::{AcquireError, Error, ErrorKind, ReceiveError, Result};
 pub use fence::{Fence, Timeline};

@@ -66,6 +66,15 @@ impl Deadline {
         }
     }
 
+    /// What is left, but at least `floor`: `None` once both have passed.
+    #[allow(clippy::option_option)]
+    pub(crate) fn left_at_least(self, floor: Duration) -> Option<Option<Duration>> {
+        match self.left() {
+            Some(left) => Some(left.map(|left| left.max(floor))),
+            None => (!floor.is_zero()).then_some(Some(floor)),
+        }
+    }
+
     /// What is left, but at most `limit`.
     pub(crate) fn left_at_most(self, limit: Duration) -> Option<Duration> {
         self.left().map(|left| left.map_or(limit, |left| left.min(limit)))

@@ -91,9 +91,16 @@ fn requests_at_the_wrong_time() {
     assert!(text.contains("request 55"), "{text}");
     let (_, text) = answer(&scratch, &wire::message(MAJOR, JOIN, &[7, 0, 0, 0, 0, 0, 0, 0]));
     assert!(text.contains("policy 7"), "{text}");
-    for second in [wire::join(None), wire::message(MAJOR, QUERY, &[]), wire::message(MAJOR, POLL, &[])] {
+    for (asked, second) in [
+        (false, wire::join(None)),
+        (false, wire::message(MAJOR, QUERY, &[])),
+        (true, wire::message(MAJOR, POLL, &[])),
+    ] {
         let raw = Raw::connect(scratch.path(), "cam");
         raw.seated(None);
+        if asked {
+            raw.poll_sockets();
+        }
         assert_eq!(producer.stats().unwrap().consumers.len(), 1);
         raw.send(&second, &[]);
         let (reply, _) = raw.hear().expect("an answer before the end");

@@ -2,11 +2,12 @@
 
 use super::{Consumer, ConsumerStats};
 use crate::plan::Registry;
-use crate::session::attach;
+use crate::session::{ANSWER, Joining, Patience};
 use crate::signaler::Policy;
 use crate::stream::StreamName;
 use crate::sys::fork;
 use crate::{Result, Wait};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(5);
 
 /// Says how to join a stream; [`ConsumerBuilder::connect`] does it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConsumerBuilder {
     name: String,
     registry: Registry,
@@ -25,6 +26,7 @@ pub struct ConsumerBuilder {
     directory: Option<PathBuf>,
     wait: Wait,
     spin: Duration,
+    interrupt: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl ConsumerBuilder {
@@ -37,6 +39,7 @@ impl ConsumerBuilder {
             directory: None,
             wait: Wait::Now,
             spin: DEFAULT_SPIN,
+            interrupt: None,
         }
     }
 
@@ -82,17 +85,34 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Asked about every 50 ms while [`ConsumerBuilder::connect`] waits; true makes it give up as if time were over.
+    /// For callers that have to look after something else meanwhile, such as Ctrl-C.
+    #[must_use]
+    pub fn interrupt(mut self, interrupt: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.interrupt = Some(Arc::new(interrupt));
+        self
+    }
+
     /// Joins. Frames published from now on are this consumer's (and as many before as the producer keeps for
     /// late joiners).
     ///
     /// # Errors
     /// `NotFound`, `AccessDenied`, `InvalidArgument` (name, policy), `Protocol` (versions), `Unsupported`
-    /// (memory kind unknown here), `Timeout` (the producer is stopped).
+    /// (memory kind unknown here), `Timeout` (the producer is stopped or full). A producer that is there gets 2 s to
+    /// answer, however short the wait.
     pub fn connect(self) -> Result<Consumer> {
         let name = StreamName::new(self.name)?;
         let policy = self.policy.checked()?;
-        let root = self.directory.as_deref();
-        let attachment = Arc::new(attach(root, &name, policy, &self.registry, self.wait.deadline())?);
+        let mut joining = Joining::new(self.directory.as_deref(), &name, policy);
+        let patience = Patience {
+            deadline: self.wait.deadline(),
+            answer: ANSWER,
+            interrupt: self.interrupt.as_deref().map(|interrupt| interrupt as &dyn Fn() -> bool),
+        };
+        let attachment = match joining.advance(&self.registry, &patience)? {
+            Some(attachment) => Arc::new(attachment),
+            None => return Err(joining.why_not()),
+        };
         Ok(Consumer {
             cache: vec![None; attachment.pool.len() as usize],
             attachment,
@@ -101,6 +121,7 @@ impl ConsumerBuilder {
             registry: self.registry,
             directory: self.directory,
             reconnect: self.reconnect,
+            joining: None,
             upkeep: self.reconnect,
             spin: if single_cpu() { Duration::ZERO } else { self.spin },
             expected: None,
@@ -109,6 +130,18 @@ impl ConsumerBuilder {
             refusal: None,
             generation: fork::generation(),
         })
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("name", &self.name)
+            .field("policy", &self.policy)
+            .field("reconnect", &self.reconnect)
+            .field("directory", &self.directory)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::backend::BackendInfo;
 use crate::error::ReceiveError;
 use crate::frame::SlotInfo;
 use crate::plan::Registry;
-use crate::session::Attachment;
+use crate::session::{Attachment, Joining};
 use crate::signaler::Policy;
 use crate::stream::StreamName;
 use crate::sys::fork;
@@ -35,6 +35,16 @@ pub struct ConsumerStats {
     pub control_bytes: u64,
 }
 
+/// How a stream ended for a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// Its producer closed it.
+    Closed,
+    /// The connection broke without that: the producer died, or it expelled this consumer.
+    Died,
+}
+
 /// Takes frames from one stream. One thread receives at a time; frames may be released anywhere.
 #[derive(Debug)]
 pub struct Consumer {
@@ -44,6 +54,8 @@ pub struct Consumer {
     registry: Registry,
     directory: Option<PathBuf>,
     reconnect: bool,
+    /// A rejoin under way.
+    joining: Option<Joining>,
     spin: Duration,
     /// Last known description of each slot, with its version.
     cache: Vec<Option<(u32, Arc<SlotInfo>)>>,
@@ -66,10 +78,12 @@ impl Consumer {
     }
 
     /// A descriptor for `poll`, `epoll` or an event loop: readable when it is worth calling
-    /// [`Consumer::receive`] with [`Wait::Now`](crate::Wait::Now). That call, when it says `Timeout`, makes it unreadable again.
+    /// [`Consumer::receive`] with [`Wait::Now`](crate::Wait::Now). That call, when it says `Timeout`, makes it
+    /// unreadable again; after the producer's end it stays readable.
     ///
     /// # Errors
-    /// `Unsupported` on a consumer that reconnects: the descriptor would change under the loop.
+    /// `Unsupported` on a consumer that reconnects: the descriptor would change under the loop. `Timeout` when the
+    /// producer, which makes the descriptor, doesn't answer for 2 s.
     pub fn poll_fd(&mut self) -> Result<RawFd> {
         self.check_fork()?;
         if self.reconnect {
@@ -82,16 +96,33 @@ impl Consumer {
         self.attachment.poll_fd()
     }
 
+    /// How the stream ended, once it has. Frames published before may still be there to receive.
+    pub fn ending(&self) -> Option<Ending> {
+        if self.attachment.subscriber.is_closed() {
+            Some(Ending::Closed)
+        } else if self.attachment.is_gone() {
+            Some(Ending::Died)
+        } else {
+            None
+        }
+    }
+
     /// Puts a receive's error into words.
     pub fn explain(&self, error: ReceiveError) -> Error {
         let message = match error {
             ReceiveError::Timeout => {
                 format!("no frame of {} came in the time allowed; wait longer", self.name)
             }
-            ReceiveError::Closed => format!(
-                "the producer of {} has ended and all its frames were received; connect again, or use reconnect",
-                self.name
-            ),
+            ReceiveError::Closed => {
+                let how = match self.ending() {
+                    Some(Ending::Died) => "died, or put this consumer out,",
+                    _ => "has ended",
+                };
+                format!(
+                    "the producer of {} {how} and all its frames were received; connect again, or use reconnect",
+                    self.name
+                )
+            }
             ReceiveError::Forked => return Error::forked(),
             ReceiveError::TooManyHeld => format!(
                 "this consumer leases {} frames of {}, as many as the producer allows; release one, or make the \

@@ -1,18 +1,18 @@
 //! Receiving: look, spin, sleep, lease, and going on with a new producer.
 
 use super::Consumer;
+use crate::Wait;
 use crate::describe::Described;
 use crate::error::ReceiveError;
 use crate::frame::{Frame, SlotInfo};
-use crate::session::attach;
+use crate::session::{Joining, Patience};
 use crate::shm::Seat;
 use crate::signaler::{TakeError, Taken};
 use crate::sys::{current_cpu, fork};
 use crate::wait::Deadline;
-use crate::{ErrorKind, Wait};
 use std::hint;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl From<TakeError> for ReceiveError {
     fn from(error: TakeError) -> Self {
@@ -22,11 +22,12 @@ impl From<TakeError> for ReceiveError {
         }
     }
 }
+
 impl Consumer {
     /// Leases the next frame, waiting for one as long as `wait` says.
     ///
-    /// Without a wait it makes no system call, unless a poll descriptor was asked for. Every frame published before the producer ended is received
-    /// before `Closed`.
+    /// Without a wait it makes no system call, unless a poll descriptor was asked for or the consumer looks for a new
+    /// producer. Every frame published before the producer ended is received before `Closed`.
     ///
     /// # Errors
     /// See [`ReceiveError`]; [`Consumer::explain`] makes words of it.
@@ -77,26 +78,35 @@ impl Consumer {
                 return self.lease(taken);
             }
             let left = deadline.left();
-            let attachment = &self.attachment;
-            match left {
-                left if let Some(poll) = attachment.poll() => {
-                    // Announce, empty, announce again. What came in between had its signal thrown away, and may
-                    // be several frames of which only one is taken now: so signal ourselves.
-                    let quiet = || attachment.subscriber.arm(Seat::POLLING, || attachment.is_gone());
-                    if quiet() {
-                        poll.drain();
-                        match left {
-                            _ if !quiet() => poll.ring(),
-                            Some(left) => poll.wait(left),
-                            None => return Err(ReceiveError::Timeout),
-                        }
-                    }
-                }
-                Some(left) => attachment.subscriber.park(left, || attachment.is_gone()),
-                None => return Err(ReceiveError::Timeout),
-            }
+            self.pause(left);
             if let Some(taken) = self.look()? {
                 return self.lease(taken);
+            }
+            if left.is_none() {
+                return Err(ReceiveError::Timeout);
+            }
+        }
+    }
+
+    /// Sleeps until something may have happened, or `left` is over: `None` is not at all. A poll descriptor is
+    /// afterwards readable, or its signal announced.
+    fn pause(&self, left: Option<Option<Duration>>) {
+        let attachment = &self.attachment;
+        let gone = || attachment.is_gone();
+        let Some(poll) = attachment.poll() else {
+            if let Some(left) = left {
+                attachment.subscriber.park(left, gone);
+            }
+            return;
+        };
+        // Announce, empty, announce again: what came in between had its signal thrown away.
+        let quiet = || attachment.subscriber.arm(Seat::POLLING, gone);
+        if quiet() {
+            poll.drain();
+            match left {
+                _ if !quiet() => poll.ring(),
+                Some(left) => poll.wait(left),
+                None => {}
             }
         }
     }
@@ -132,7 +142,7 @@ impl Consumer {
         self.expected = Some(taken.sequence.wrapping_add(1));
         self.published_on = taken.cpu;
         self.stats.received += 1;
-        self.stats.missed += missed;
+        self.stats.missed = self.stats.missed.wrapping_add(missed);
         self.attachment.subscriber.count(1, missed);
         Ok(Frame::new(slot, taken))
     }
@@ -160,19 +170,22 @@ impl Consumer {
         Ok(cached.as_ref().expect("set above").1.clone())
     }
 
-    /// Goes on with the next producer of the name. Frames of the old pool stay valid.
+    /// Goes on with the next producer of the name. Frames of the old pool stay valid. What is not done when time is
+    /// up goes on in the next call.
     fn rejoin(&mut self, deadline: Deadline) -> Result<(), ReceiveError> {
         let root = self.directory.as_deref();
-        let attachment =
-            attach(root, &self.name, self.policy, &self.registry, deadline).map_err(|error| {
-                match error.kind() {
-                    ErrorKind::NotFound | ErrorKind::Timeout => ReceiveError::Timeout,
-                    _ => {
-                        self.refusal = Some(error);
-                        ReceiveError::Refused
-                    }
-                }
-            })?;
+        let joining = self.joining.get_or_insert_with(|| Joining::new(root, &self.name, self.policy));
+        let patience = Patience { deadline, answer: Duration::ZERO, interrupt: None };
+        let attachment = match joining.advance(&self.registry, &patience) {
+            Ok(Some(attachment)) => attachment,
+            Ok(None) => return Err(ReceiveError::Timeout),
+            Err(error) => {
+                self.joining = None;
+                self.refusal = Some(error);
+                return Err(ReceiveError::Refused);
+            }
+        };
+        self.joining = None;
         self.attachment.subscriber.resign();
         self.cache = vec![None; attachment.pool.len() as usize];
         self.attachment = Arc::new(attachment);

@@ -20,7 +20,7 @@ pub(crate) enum Request {
     Join(Policy),
     /// Tell me about the stream.
     Query,
-    /// Signal me on the descriptor that comes with this; only after Join.
+    /// Give me a socket on which you signal me; only after Join, once.
     Poll,
 }
 
@@ -29,6 +29,8 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Welcome(Welcome),
     Info(StreamInfo),
+    /// The pair of sockets comes as descriptors: the one to wait at, the one to signal on.
+    PollSocket,
     Refused(ErrorKind, String),
 }
 
@@ -122,6 +124,7 @@ mod tag {
     pub(super) const WELCOME: u16 = 16;
     pub(super) const INFO: u16 = 17;
     pub(super) const REFUSED: u16 = 18;
+    pub(super) const POLL_SOCKET: u16 = 19;
 }
 
 fn begin(tag: u16) -> Writer {
@@ -206,6 +209,7 @@ impl Reply {
         match self {
             Self::Welcome(welcome) => welcome.encode(),
             Self::Info(info) => info.encode(),
+            Self::PollSocket => begin(tag::POLL_SOCKET).finish(),
             Self::Refused(kind, text) => {
                 let mut writer = begin(tag::REFUSED);
                 writer.u32(*kind as u32).text(text, MAX_TEXT);
@@ -219,6 +223,7 @@ impl Reply {
         match open(&mut reader)? {
             tag::WELCOME => Welcome::decode(&mut reader).map(Self::Welcome),
             tag::INFO => StreamInfo::decode(&mut reader).map(Self::Info),
+            tag::POLL_SOCKET => Ok(Self::PollSocket),
             tag::REFUSED => {
                 let kind = ErrorKind::from_code(reader.u32()?);
                 Ok(Self::Refused(kind, reader.text(MAX_TEXT)?))
@@ -396,6 +401,7 @@ mod tests {
         for reply in [
             Reply::Welcome(welcome()),
             Reply::Info(info()),
+            Reply::PollSocket,
             Reply::Refused(ErrorKind::NameTaken, "no".into()),
         ] {
             let message = reply.encode();

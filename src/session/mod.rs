@@ -1,13 +1,16 @@
 //! How a consumer finds a producer, is seated, and how both learn that the other is gone.
 
-mod client;
+mod asking;
+mod attachment;
 mod codec;
+mod listing;
 mod message;
 mod rendezvous;
 mod server;
 
-pub(crate) use client::{Attachment, BOARD_BYTES, SEAT_BYTES, attach};
-pub use client::{query, streams};
+pub(crate) use asking::{ANSWER, Patience};
+pub(crate) use attachment::{Attachment, BOARD_BYTES, Joining, SEAT_BYTES};
+pub use listing::{query, streams};
 pub use message::{ConsumerInfo, StreamInfo};
 pub(crate) use message::{MemoryEntry, SlotEntry, Welcome};
 pub(crate) use rendezvous::Claim;

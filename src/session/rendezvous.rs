@@ -1,23 +1,19 @@
 //! Names in the runtime directory: taking one, giving it back, waiting for one.
 
-use super::client::poll_timeout;
 use crate::stream::{AccessRule, StreamName, runtime_dir};
 use crate::sys::fork::ProcessFd;
 use crate::sys::socket;
-use crate::wait::Deadline;
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FlockArg, OFlag, open, openat, renameat};
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat};
 use nix::unistd::{AccessFlags, Group, UnlinkatFlags, access, chown, ftruncate, unlinkat, write};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Searching is enough: a consumer need not be able to list.
+/// Searching is enough to connect; only who waits for a name must be able to read, for inotify.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// The directory part of a stream's name, open.
@@ -115,6 +111,9 @@ impl Claim {
             ) {
                 Ok(file) => file,
                 Err(Errno::ENOENT) => continue, // the directory went with another stream
+                Err(Errno::EACCES) if is_alive(&root, name) => {
+                    return Err(taken(name, "another user's process"));
+                }
                 Err(errno) => {
                     return Err(Error::system("opening the stream's lock", errno)
                         .hint("another user's producer may have left it; remove it, or choose another name")
@@ -126,7 +125,7 @@ impl Claim {
             // nix's Flock wants to own the file; the at-fork registry does. The call is one line.
             match flock(file.as_fd(), FlockArg::LockExclusiveNonblock) {
                 Ok(()) => {}
-                Err(Errno::EWOULDBLOCK) => return Err(taken(name, file.as_fd())),
+                Err(Errno::EWOULDBLOCK) => return Err(taken(name, &holder(file.as_fd()))),
                 Err(errno) => return Err(Error::system("locking the stream's name", errno)),
             }
             // Whoever held it before may have removed the file after we opened it.
@@ -223,40 +222,30 @@ fn flock(fd: BorrowedFd<'_>, operation: FlockArg) -> nix::Result<()> {
     crate::sys::flock(fd, operation)
 }
 
-fn taken(name: &StreamName, lock: BorrowedFd<'_>) -> Error {
+/// Who holds the lock, as it wrote itself.
+fn holder(lock: BorrowedFd<'_>) -> String {
     let mut text = [0; 16];
     let read = nix::sys::uio::pread(lock, &mut text, 0).unwrap_or(0);
-    let pid = String::from_utf8_lossy(&text[..read]).trim().to_string();
-    let who = if pid.is_empty() { String::from("another process") } else { format!("pid {pid}") };
+    // The file may be anybody's who can write to the directory: digits only.
+    match String::from_utf8_lossy(&text[..read]).trim().parse::<u32>() {
+        Ok(pid) => format!("pid {pid}"),
+        Err(_) => String::from("another process"),
+    }
+}
+
+/// Whether a producer listens under the name, be it one we may not connect to.
+pub(super) fn is_alive(root: &Path, name: &StreamName) -> bool {
+    match try_connect(root, name) {
+        Ok(found) => found.is_some(),
+        Err(error) => matches!(error.kind(), ErrorKind::AccessDenied | ErrorKind::Timeout),
+    }
+}
+
+fn taken(name: &StreamName, who: &str) -> Error {
     Error::new(
         ErrorKind::NameTaken,
         format!("{name} is already published by {who}; choose another name, or stop that producer first"),
     )
-}
-
-/// Connects to the producer of `name`, waiting for one as long as `deadline` allows.
-pub(crate) fn connect(root: Option<&Path>, name: &StreamName, deadline: Deadline) -> Result<OwnedFd> {
-    let root = runtime_dir(root)?;
-    if let Some(socket) = try_connect(&root, name)? {
-        return Ok(socket);
-    }
-    let mut waited = None;
-    loop {
-        // Watch first, then look once more: what appears in between is seen either way.
-        let appears = match deadline.left() {
-            None => return Err(not_found(&root, name)),
-            Some(_) => Appearance::watch(&root, name)?,
-        };
-        if let Some(socket) = try_connect(&root, name)? {
-            tracing::debug!(stream = %name, waited = ?waited.map(|at: std::time::Instant| at.elapsed()), "found");
-            return Ok(socket);
-        }
-        waited.get_or_insert_with(std::time::Instant::now);
-        let Some(left) = deadline.left() else {
-            return Err(not_found(&root, name));
-        };
-        appears.wait(left)?;
-    }
 }
 
 /// Connects if somebody listens right now.
@@ -267,32 +256,16 @@ pub(super) fn try_connect(root: &Path, name: &StreamName) -> Result<Option<Owned
     match socket::connect_in(directory.fd.as_fd(), &directory.socket()) {
         Ok(socket::Connected::Yes(socket)) => Ok(Some(socket)),
         Ok(socket::Connected::Nobody) => Ok(None),
-        Err(error) => Err(error.with("stream", name)),
+        Err(error) => Err(error),
     }
 }
 
-fn not_found(root: &Path, name: &StreamName) -> Error {
-    let living = super::client::names_in(root).unwrap_or_default();
-    let there = match living.as_slice() {
-        [] => String::from("no stream is published there"),
-        names => format!("published there: {}", names.join(", ")),
-    };
-    Error::new(
-        ErrorKind::NotFound,
-        format!(
-            "no producer publishes {name:?} in {}; {there}; start the producer, wait longer, or check that both sides \
-             use the same BIPS_DIR",
-            root.display(),
-            name = name.as_str()
-        ),
-    )
-}
-
 /// A watch on the place where a name will appear. No polling.
-struct Appearance(Inotify);
+#[derive(Debug)]
+pub(super) struct Appearance(Inotify);
 
 impl Appearance {
-    fn watch(root: &Path, name: &StreamName) -> Result<Self> {
+    pub(super) fn watch(root: &Path, name: &StreamName) -> Result<Self> {
         let failed =
             |errno| Error::system("watching the runtime directory", errno).with("directory", root.display());
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
@@ -308,12 +281,10 @@ impl Appearance {
         }
         Ok(Self(inotify))
     }
+}
 
-    /// Until something changes there, `left` is over, or a signal came.
-    fn wait(&self, left: Option<Duration>) -> Result<()> {
-        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], poll_timeout(left)) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(Error::system("waiting for the stream", errno)),
-        }
+impl AsFd for Appearance {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -6,11 +6,12 @@ use crate::signaler::{Policy, Port, SeatId};
 use crate::stream::AccessRule;
 use crate::sys::fork::ProcessFd;
 use crate::sys::monitor::{self, Interest, Watch, Watched};
-use crate::sys::socket::{self, OVERFLOW_UID, Peer, Received};
+use crate::sys::socket::{self, OVERFLOW_UID, Peer, Plain};
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,8 @@ pub(crate) trait Host: Send + Sync {
     fn admit(&self, policy: Policy, port: PollPort) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
     /// The consumer is gone, or broke the protocol.
     fn leave(&self, seat: SeatId);
-    /// From now on signal the consumer on this socket when it polls.
-    fn set_poll(&self, seat: SeatId, socket: ProcessFd);
+    /// From now on signal the consumer on this socket when it polls. False if there is one already.
+    fn set_poll(&self, seat: SeatId, socket: ProcessFd) -> bool;
     /// The public facts.
     fn info(&self) -> StreamInfo;
     /// Who may come in.
@@ -43,11 +44,15 @@ pub(crate) struct PollPort {
 }
 
 impl PollPort {
-    /// Gives back the socket used before, to be closed where closing holds nobody up.
-    pub(crate) fn set_poll(&mut self, socket: ProcessFd) -> Option<ProcessFd> {
+    /// Whether it was the first.
+    pub(crate) fn set_poll(&mut self, socket: ProcessFd) -> bool {
+        if self.poll.is_some() {
+            return false;
+        }
         // Frames published before this moment did not know the socket.
         let _ = socket::send(socket.as_fd(), &[1], &[]);
-        self.poll.replace(socket)
+        self.poll = Some(socket);
+        true
     }
 
     /// Ends the connection; the consumer learns it at once.
@@ -71,7 +76,7 @@ impl Port for PollPort {
 /// A name, its socket, and everyone connected to it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    listening: Option<Watched>,
+    listening: Option<(Arc<Listener>, Watched)>,
     connections: Arc<Connections>,
     claim: Option<Claim>,
 }
@@ -81,20 +86,27 @@ impl Server {
     pub(crate) fn start(claim: Claim, host: &Arc<impl Host + 'static>) -> Result<Self> {
         let socket = ProcessFd::new(claim.listen(&host.rule())?)?;
         let host: Weak<dyn Host> = Arc::downgrade(&(host.clone() as Arc<dyn Host>));
-        let connections = Arc::new(Connections { host, open: Mutex::default() });
+        let connections = Arc::new(Connections { host, open: Mutex::default(), stuck: AtomicUsize::new(0) });
         let listener = Arc::new(Listener { socket, connections: connections.clone() });
-        let listening = monitor::watch(listener, Interest::Input)?;
-        Ok(Self { listening: Some(listening), connections, claim: Some(claim) })
+        let watched = monitor::watch(listener.clone(), Interest::Input)?;
+        Ok(Self { listening: Some((listener, watched)), connections, claim: Some(claim) })
     }
 
     /// Closes the door and gives the name back. Consumers keep what they have; they hear that we are gone.
     pub(crate) fn stop(&mut self) {
         // In this order: nobody new comes in, the name is free, and only then consumers look for a successor.
-        self.listening = None;
+        if let Some((listener, _watched)) = self.listening.take() {
+            socket::hang_up(listener.socket.as_fd());
+            while let Ok(socket) = socket::accept(listener.socket.as_fd()) {
+                if let Ok(socket) = ProcessFd::new(socket) {
+                    self.connections.retire(Arc::new(socket));
+                }
+            }
+        }
         self.claim = None;
         let open = std::mem::take(&mut self.connections.lock().by_id);
-        for (connection, _) in open.values() {
-            socket::hang_up(connection.socket.as_fd());
+        for (connection, _watched) in open.into_values() {
+            self.connections.retire(connection.socket.clone());
         }
     }
 }
@@ -103,6 +115,8 @@ impl Server {
 struct Connections {
     host: Weak<dyn Host>,
     open: Mutex<Open>,
+    /// Connections that have ended but whose closing hangs on what their peer left in them.
+    stuck: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -120,10 +134,12 @@ impl Connections {
         let socket = Arc::new(ProcessFd::new(socket)?);
         let peer = socket::peer(socket.as_fd())?;
         let mut open = self.lock();
-        if open.by_id.len() >= MAX_CONNECTIONS {
+        if open.by_id.len() + self.stuck.load(Relaxed) >= MAX_CONNECTIONS {
             let text = "the producer has as many connections as it allows; end a consumer, or try again";
             let refused = Reply::Refused(ErrorKind::Timeout, text.into());
             let _ = socket::send(socket.as_fd(), &refused.encode(), &[]);
+            drop(open);
+            self.retire(socket);
             return Err(Error::protocol("too many connections at a time"));
         }
         open.next += 1;
@@ -141,6 +157,27 @@ impl Connections {
         Ok(())
     }
 
+    /// Hangs up, and closes the connection where nobody has to wait for it: its peer may have left a descriptor in it
+    /// whose last user we are, and closing a file can block (FUSE, a socket that lingers).
+    fn retire(self: &Arc<Self>, socket: Arc<ProcessFd>) {
+        socket::hang_up(socket.as_fd());
+        if !socket::may_hold_descriptors(socket.as_fd()) {
+            return;
+        }
+        self.stuck.fetch_add(1, Relaxed);
+        let all = self.clone();
+        let kept = socket.clone();
+        let emptied = monitor::quiet_thread("bips-close", move || {
+            socket::discard(socket.as_fd());
+            drop(socket);
+            all.stuck.fetch_sub(1, Relaxed);
+        });
+        if let Err(error) = emptied {
+            tracing::warn!(%error, "a connection stays open: no thread to close it in");
+            std::mem::forget(kept);
+        }
+    }
+
     fn remove(&self, id: u64) {
         let removed = self.lock().by_id.remove(&id);
         drop(removed); // outside the lock
@@ -153,6 +190,7 @@ impl std::fmt::Debug for Connections {
     }
 }
 
+#[derive(Debug)]
 struct Listener {
     socket: ProcessFd,
     connections: Arc<Connections>,
@@ -208,10 +246,11 @@ impl Watch for Connection {
     }
 
     fn ready(&self) -> bool {
-        let keep = match socket::receive(self.socket.as_fd()) {
-            Ok(Received::Message(message, fds)) => self.message(&message, fds),
-            Ok(Received::Empty) => Ok(true),
-            Ok(Received::Gone) => Ok(false),
+        let keep = match socket::receive_plain(self.socket.as_fd()) {
+            Ok(Plain::Message(message)) => self.message(&message),
+            Ok(Plain::Descriptors) => Err(Error::protocol("a consumer has no descriptors to send")),
+            Ok(Plain::Empty) => Ok(true),
+            Ok(Plain::Gone) => Ok(false),
             Err(error) => Err(error),
         };
         match keep {
@@ -248,7 +287,7 @@ impl Connection {
     }
 
     /// Whether to keep the connection.
-    fn message(&self, message: &[u8], fds: Vec<OwnedFd>) -> Result<bool> {
+    fn message(&self, message: &[u8]) -> Result<bool> {
         let gone = || Error::new(ErrorKind::Closed, "the producer is closing");
         let host = self.all.upgrade().and_then(|all| all.host.upgrade()).ok_or_else(gone)?;
         self.check_access(&host.rule())?;
@@ -265,13 +304,12 @@ impl Connection {
                 Ok(self.reply(&Reply::Welcome(welcome), &fds))
             }
             (Request::Poll, Phase::Seated(seat)) => {
-                let socket =
-                    fds.into_iter().next().ok_or_else(|| Error::protocol("no poll socket came along"))?;
-                if !socket::is_pair_end(socket.as_fd()) {
-                    return Err(Error::protocol("the poll descriptor is no socket of the kind agreed"));
+                let (wait, signal) = socket::pair()?;
+                let copy = signal.try_clone().map_err(|error| Error::system("dup", error))?;
+                if !host.set_poll(seat, ProcessFd::new(signal)?) {
+                    return Err(Error::protocol("a consumer has one poll socket"));
                 }
-                host.set_poll(seat, ProcessFd::new(socket)?);
-                Ok(true)
+                Ok(self.reply(&Reply::PollSocket, &[wait.as_fd(), copy.as_fd()]))
             }
             _ => Err(Error::protocol("a request at the wrong time")),
         }
@@ -308,7 +346,7 @@ impl Connection {
         if let (Phase::Seated(seat), Some(host)) = (self.phase(), all.host.upgrade()) {
             host.leave(seat);
         }
-        socket::hang_up(self.socket.as_fd());
+        all.retire(self.socket.clone());
         all.remove(self.id);
     }
 }

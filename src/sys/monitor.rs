@@ -108,16 +108,20 @@ fn current() -> Result<Arc<Monitor>> {
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| Error::system("epoll_create", errno))?;
     let monitor = Arc::new(Monitor { epoll, table: Mutex::default(), generation });
     let thread = monitor.clone();
-    // The thread must not take signals from those that expect them, such as Ctrl-C in Python's main thread:
-    // a new thread inherits its maker's mask.
+    quiet_thread("bips-monitor", move || thread.run())?;
+    *current = Some(monitor.clone());
+    Ok(monitor)
+}
+
+/// Starts a thread that takes no signals from those that expect them, such as Ctrl-C in Python's main thread.
+pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    // A new thread inherits its maker's mask.
     let all = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let spawned = std::thread::Builder::new().name("bips-monitor".into()).spawn(move || thread.run());
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
     if let Ok(before) = all {
         let _ = before.thread_set_mask();
     }
-    spawned.map_err(|error| Error::system("starting the monitor thread", error))?;
-    *current = Some(monitor.clone());
-    Ok(monitor)
+    spawned.map(drop).map_err(|error| Error::system("starting a thread", error).with("thread", name))
 }
 
 impl Monitor {

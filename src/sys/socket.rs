@@ -4,9 +4,8 @@ use crate::{Error, ErrorKind, Result};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, shutdown, socket, socketpair,
-    sockopt,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
+    connect, getsockopt, listen, recvmsg, sendmsg, shutdown, socket, socketpair, sockopt,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,7 +14,10 @@ use std::path::{Path, PathBuf};
 /// Largest message either side sends.
 pub(crate) const MAX_MESSAGE: usize = 16 << 10;
 
-/// Most descriptors in a message; the kernel's limit is 253.
+/// Most descriptors the kernel lets a message carry (SCM_MAX_FD).
+const KERNEL_MAX_FDS: usize = 253;
+
+/// Most descriptors in a message of the protocol.
 pub(crate) const MAX_FDS: usize = 250;
 
 const FLAGS: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
@@ -53,14 +55,6 @@ pub(crate) fn bind_in(directory: BorrowedFd<'_>, leaf: &str) -> Result<OwnedFd> 
 /// Lets connections in.
 pub(crate) fn begin_to_listen(socket: &OwnedFd) -> Result<()> {
     listen(socket, Backlog::MAXCONN).map_err(|errno| Error::system("listen", errno))
-}
-
-/// Whether a descriptor a peer sent is a socket as [`pair`] makes them: nothing else can be trusted not to
-/// block when written or closed.
-pub(crate) fn is_pair_end(fd: BorrowedFd<'_>) -> bool {
-    let kind = getsockopt(&fd, sockopt::SockType);
-    let family = nix::sys::socket::getsockname::<UnixAddr>(fd.as_raw_fd());
-    kind == Ok(SockType::SeqPacket) && family.is_ok()
 }
 
 /// Throws away what is queued; not for ever, whoever sends.
@@ -117,10 +111,13 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Two connected sockets, for poll signals.
+/// Two connected sockets for poll signals: one to wait at, one to signal on. Nothing goes the other way, so that
+/// nothing can lie in the signaller's queue when that is closed.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, FLAGS)
-        .map_err(|errno| Error::system("socketpair", errno))
+    let (wait, signal) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, FLAGS)
+        .map_err(|errno| Error::system("socketpair", errno))?;
+    shutdown(signal.as_raw_fd(), Shutdown::Read).map_err(|errno| Error::system("shutdown", errno))?;
+    Ok((wait, signal))
 }
 
 /// The peer's credentials at the time it connected.
@@ -152,32 +149,26 @@ pub(crate) enum Received {
     Gone,
 }
 
-/// Takes one message. Descriptors arrive close-on-exec, and are closed if the message is not well-formed.
+/// Takes one message with its descriptors, which arrive close-on-exec. All of them are closed again if the message
+/// or their number is not what the protocol allows.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
     let mut buffer = vec![0; MAX_MESSAGE];
-    let mut space = cmsg_space!([RawFd; MAX_FDS]);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let (len, fds, cut) = {
-        let mut slices = [IoSliceMut::new(&mut buffer)];
-        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-            Ok(message) => message,
-            Err(Errno::EAGAIN) => return Ok(Received::Empty),
-            Err(Errno::ECONNRESET | Errno::EPIPE) => return Ok(Received::Gone),
-            Err(errno) => return Err(Error::system("receiving a message", errno)),
-        };
-        let mut fds = Vec::new();
-        if let Ok(controls) = message.cmsgs() {
-            for control in controls {
-                if let ControlMessageOwned::ScmRights(raw) = control {
-                    // SAFETY: the kernel just installed these descriptors for us; nobody else owns them.
-                    fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                }
-            }
-        }
-        let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-        (message.bytes, fds, cut)
+    let arrived = match arrive(socket, &mut buffer) {
+        // An end with something of ours unread is told first, and once; what was sent before it is still there.
+        Err(Errno::ECONNRESET) => arrive(socket, &mut buffer),
+        arrived => arrived,
     };
-    if cut {
+    let (len, fds, flags) = match arrived {
+        Ok(arrived) => arrived,
+        Err(Errno::EAGAIN) => return Ok(Received::Empty),
+        Err(Errno::ECONNRESET | Errno::EPIPE) => return Ok(Received::Gone),
+        Err(errno) => return Err(Error::system("receiving a message", errno)),
+    };
+    if flags.contains(MsgFlags::MSG_CTRUNC) && fds.len() < KERNEL_MAX_FDS {
+        // There was room for as many as a message can carry, so it was our table that was full.
+        return Err(Error::system("taking the descriptors the peer sent", Errno::EMFILE));
+    }
+    if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) || fds.len() > MAX_FDS {
         return Err(Error::protocol("the peer sent a message larger than the protocol allows"));
     }
     if len == 0 {
@@ -187,7 +178,109 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
     Ok(Received::Message(buffer, fds))
 }
 
-/// Ends a connection for every process that shares it, so that a leaked copy can't keep it alive.
+/// One `recvmsg`. By hand: nix gives out no descriptors of a message that was cut, so they would stay open for ever.
+fn arrive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>, MsgFlags)> {
+    let mut space = cmsg_space!([RawFd; KERNEL_MAX_FDS]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a C struct of integers and pointers, for all of which zero is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = space.as_mut_ptr().cast();
+    header.msg_controllen = space.capacity() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header points at `part` and `space`, and `part` at `buffer`; all live, of the lengths given.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let len = usize::try_from(Errno::result(len)?).unwrap_or(0);
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled `space` as the header says; CMSG_FIRSTHDR checks the length.
+    let mut control = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    // SAFETY: null or a control message inside `space`.
+    while let Some(current) = unsafe { control.as_ref() } {
+        if (current.cmsg_level, current.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: `control` is a control message inside `space`; its data follow its head.
+            let data = unsafe { libc::CMSG_DATA(control) };
+            // SAFETY: the same message; both point into `space`.
+            let head = unsafe { data.offset_from(control.cast()) };
+            #[allow(clippy::unnecessary_cast)] // narrower with some C libraries
+            let bytes = (current.cmsg_len as usize).saturating_sub(usize::try_from(head).unwrap_or(0));
+            for i in 0..bytes / size_of::<RawFd>() {
+                // SAFETY: inside the data, which are `bytes` long.
+                let place = unsafe { data.add(i * size_of::<RawFd>()) };
+                // SAFETY: a descriptor the kernel wrote there; no alignment is assumed.
+                let fd = unsafe { place.cast::<RawFd>().read_unaligned() };
+                // SAFETY: the kernel just installed it for us; nobody else owns it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+        // SAFETY: as for the first one.
+        control = unsafe { libc::CMSG_NXTHDR(&raw const header, control) };
+    }
+    Ok((len, fds, MsgFlags::from_bits_retain(header.msg_flags)))
+}
+
+/// What [`receive_plain`] found.
+pub(crate) enum Plain {
+    Message(Vec<u8>),
+    /// A message with descriptors, still queued: who takes it, even to throw it away, closes them, and closing
+    /// somebody else's file (a FUSE file, a lingering socket) can take for ever.
+    Descriptors,
+    /// Nothing yet.
+    Empty,
+    /// The peer is gone.
+    Gone,
+}
+
+/// Takes one message of a peer that has no business to send descriptors.
+pub(crate) fn receive_plain(socket: BorrowedFd<'_>) -> Result<Plain> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let mut take = |flags| {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = flags | MsgFlags::MSG_DONTWAIT;
+        recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, flags)
+            .map(|message| (message.bytes, message.flags))
+    };
+    let first = match take(MsgFlags::MSG_PEEK) {
+        Err(Errno::ECONNRESET) => take(MsgFlags::MSG_PEEK), // see `receive`
+        first => first,
+    };
+    match first {
+        Ok((_, flags)) if flags.contains(MsgFlags::MSG_CTRUNC) => return Ok(Plain::Descriptors),
+        Ok((0, _)) | Err(Errno::ECONNRESET | Errno::EPIPE) => return Ok(Plain::Gone),
+        Err(Errno::EAGAIN) => return Ok(Plain::Empty),
+        Err(errno) => return Err(Error::system("receiving a message", errno)),
+        Ok(_) => {}
+    }
+    // The same message: nobody else receives here.
+    let (len, flags) =
+        take(MsgFlags::empty()).map_err(|errno| Error::system("receiving a message", errno))?;
+    if flags.contains(MsgFlags::MSG_TRUNC) {
+        return Err(Error::protocol("the peer sent a message larger than the protocol allows"));
+    }
+    buffer.truncate(len);
+    Ok(Plain::Message(buffer))
+}
+
+/// Whether descriptors lie in the socket's queue; yes where the kernel (before 5.11) doesn't say.
+pub(crate) fn may_hold_descriptors(socket: BorrowedFd<'_>) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", socket.as_raw_fd()));
+    !info.is_ok_and(|info| info.lines().any(|line| line == "scm_fds: 0"))
+}
+
+/// Throws away all messages queued at a socket that was hung up, descriptors included; may block in closing those,
+/// see [`Plain::Descriptors`].
+pub(crate) fn discard(socket: BorrowedFd<'_>) {
+    // The end can't be told from an empty message; a queue is limited to some hundred messages by its bytes.
+    for _ in 0..4096 {
+        let taken = recvmsg::<()>(socket.as_raw_fd(), &mut [], None, MsgFlags::MSG_DONTWAIT);
+        if taken.is_err_and(|errno| errno != Errno::ECONNRESET) {
+            return;
+        }
+    }
+}
+
+/// Ends a connection for every process that shares it, so that a leaked copy can't keep it alive. Of a listening
+/// socket: nobody can connect any more; who has is still there to be accepted.
 pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
     let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
 }

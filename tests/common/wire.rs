@@ -8,7 +8,7 @@ use nix::sys::socket::{
 use nix::{cmsg_space, errno::Errno};
 use std::io::{IoSlice, IoSliceMut};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -18,6 +18,26 @@ pub(crate) const QUERY: u16 = 2;
 pub(crate) const POLL: u16 = 3;
 pub(crate) const WELCOME: u16 = 16;
 pub(crate) const REFUSED: u16 = 18;
+pub(crate) const POLL_SOCKET: u16 = 19;
+
+/// Where a seat's words lie, as indices of 64-bit words; `docs/protocol.md` has them in bytes.
+pub(crate) mod seat {
+    pub(crate) const CURSOR: usize = 0;
+    pub(crate) const HELD: usize = 1;
+    /// 32 bits: 0 awake, 1 asleep on this word, 2 waiting in `poll`.
+    pub(crate) const PARKED: usize = 128 / 8;
+    pub(crate) const RECEIVED: usize = 256 / 8;
+    pub(crate) const MISSED: usize = 264 / 8;
+    /// All that mean something.
+    pub(crate) const ALL: [usize; 5] = [CURSOR, HELD, PARKED, RECEIVED, MISSED];
+}
+
+/// The board's count of frames published, as any consumer may read it.
+pub(crate) fn tail(board: &OwnedFd) -> u64 {
+    let mut word = [0; 8];
+    assert_eq!(nix::sys::uio::pread(board, &mut word, 256).expect("readable"), 8);
+    u64::from_le_bytes(word)
+}
 
 /// A message's head, of this major version, and its body.
 pub(crate) fn message(major: u16, tag: u16, body: &[u8]) -> Vec<u8> {
@@ -72,7 +92,7 @@ impl Raw {
     pub(crate) fn hear(&self) -> Heard {
         let until = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 16 << 10];
-        let mut space = cmsg_space!([RawFd; 250]);
+        let mut space = cmsg_space!([RawFd; 253]);
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -100,6 +120,13 @@ impl Raw {
         }
     }
 
+    /// Whether the other side has hung up; nothing that came before is taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, poll};
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut fds, 0u16).expect("a socket") > 0
+    }
+
     /// Joins, and gives what the welcome brought: board, seat, bell, and the memory objects.
     #[track_caller]
     pub(crate) fn seated(&self, depth: Option<u32>) -> Vec<OwnedFd> {
@@ -107,6 +134,17 @@ impl Raw {
         let (message, fds) = self.hear().expect("an answer");
         assert_eq!(tag(&message), WELCOME, "{}", refusal(&message));
         fds
+    }
+}
+
+impl Raw {
+    /// Asks for the poll sockets: the one to wait at, and the producer's own end.
+    #[track_caller]
+    pub(crate) fn poll_sockets(&self) -> [OwnedFd; 2] {
+        assert!(self.send(&message(bips::PROTOCOL.0, POLL, &[]), &[]));
+        let (reply, fds) = self.hear().expect("an answer");
+        assert_eq!(tag(&reply), POLL_SOCKET, "{}", refusal(&reply));
+        fds.try_into().expect("two sockets")
     }
 }
 
@@ -140,6 +178,12 @@ impl Fake {
         bind(socket.as_raw_fd(), &UnixAddr::new(&path).expect("a short path")).expect("a fresh name");
         listen(&socket, Backlog::new(8).expect("a small number")).expect("listening");
         Self(socket)
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub(crate) fn has_more(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, poll};
+        poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], 0u16).expect("a listening socket") > 0
     }
 
     pub(crate) fn accept(&self) -> Raw {
