@@ -5,11 +5,11 @@
 mod common;
 
 use bips::{Producer, ReceiveError, Wait};
-use common::wire::{self, JOIN, Noise, POLL, QUERY, REFUSED, Raw, Scribble};
+use common::wire::{self, JOIN, Noise, POLL, QUERY, REFUSED, Raw, Scribble, seat, tail};
 use common::{Over, PATIENCE, SOON, Scratch, check, eventually, publish, receive};
 use proptest::prelude::*;
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,59 @@ fn flows_during(frames: u64, attack: impl FnOnce(&Attack<'_>) + Send) {
 
 // What a consumer can write to
 
+/// The attacks below are worth something only if they hit what the producer reads: one who speaks the protocol by
+/// hand, with the same words, is a consumer like any other.
+#[test]
+fn the_words_are_where_the_attacks_believe_them() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).slots(4).max_held(2).create().unwrap();
+    let raw = Raw::connect(scratch.path(), "cam");
+    let fds = raw.seated(None);
+    let seat = Scribble::over(&fds[1]);
+    let info = || producer.stats().unwrap().consumers[0];
+    let set = |at: usize, value| seat.words()[at].store(value, Relaxed);
+    for number in 1..=3 {
+        set(seat::PARKED, 1);
+        publish(&producer);
+        assert_eq!(tail(&fds[0]), number);
+        assert_eq!(seat.words()[seat::PARKED].load(Relaxed), 0, "a publication wakes");
+        assert_eq!(u64::from(info().unread), number);
+    }
+    set(seat::HELD, 0b10);
+    set(seat::CURSOR, 2);
+    set(seat::RECEIVED, 2);
+    set(seat::MISSED, 77);
+    let info = info();
+    assert_eq!((info.held, info.unread, info.received, info.missed), (1, 1, 2, 77));
+}
+
+/// A seat the producer believes is used by somebody who polls: it must signal on the socket made for that.
+#[test]
+fn a_seat_that_says_it_polls_is_signalled() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).create().unwrap();
+    let raw = Raw::connect(scratch.path(), "cam");
+    let seat = Scribble::over(&raw.seated(Some(1))[1]);
+    let [wait, _signal] = raw.poll_sockets();
+    drain(&wait);
+    assert!(!readable(&wait));
+    seat.words()[seat::PARKED].store(2, Relaxed);
+    publish(&producer);
+    assert!(readable(&wait));
+}
+
+fn readable(fd: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, poll};
+    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], 0u16).unwrap() == 1
+}
+
+/// What was queued, in messages.
+fn drain(fd: &OwnedFd) -> u32 {
+    use nix::sys::socket::{MsgFlags, recv};
+    let mut byte = [0; 8];
+    (0..).find(|_| recv(fd.as_raw_fd(), &mut byte, MsgFlags::MSG_DONTWAIT).is_err()).expect("an end")
+}
+
 /// Any word, anywhere in its seat.
 #[test]
 fn a_seat_full_of_noise() {
@@ -103,10 +156,12 @@ fn a_seat_full_of_noise() {
                     }
                 }
                 for _ in 0..20_000 {
-                    // The words that mean something.
-                    let at = [0, 1, 8, 16, 17][noise.word() as usize % 5];
+                    let at = seat::ALL[noise.word() as usize % seat::ALL.len()];
                     seat.words()[at].store(noise.word() >> (noise.word() % 64), Relaxed);
                 }
+                // If nothing so far was too much, this is.
+                seat.words()[seat::HELD].store(u64::MAX, Relaxed);
+                eventually("noise is noticed", || raw.has_ended());
             }
         });
     }
@@ -117,30 +172,30 @@ fn a_seat_full_of_noise() {
 fn a_seat_that_lies_plausibly() {
     flows_during(1000, |attack| {
         let mut noise = Noise(0xfeed_5678_9abc_def1);
+        let (mut woken, mut believed) = (false, 0);
         while attack.goes_on() {
             let raw = attack.connect();
             let fds = raw.seated(Some(4));
             let seat = Scribble::over(&fds[1]);
-            let (cursor, held, parked) = (&seat.words()[0], &seat.words()[1], &seat.words()[8]);
+            let [cursor, held, parked] = [seat::CURSOR, seat::HELD, seat::PARKED].map(|at| &seat.words()[at]);
             for _ in 0..2_000 {
-                let tail = tail(&fds[0]);
-                cursor.store(tail.saturating_sub(noise.word() % 9), Relaxed);
+                // Never backwards by our own count, but perhaps by the producer's, which may have evicted us.
+                let ahead = tail(&fds[0]).saturating_sub(noise.word() % 4);
+                cursor.fetch_max(ahead, Relaxed);
                 held.store(1 << (noise.word() % 8) | 1 << (noise.word() % 8), Relaxed);
-                parked.store(noise.word() % 4, Relaxed);
+                woken |= parked.swap(1 + noise.word() % 3, Relaxed) == 0;
                 if noise.word().is_multiple_of(16) {
                     std::thread::yield_now();
                 }
+                if raw.has_ended() {
+                    break;
+                }
+                believed += 1;
             }
         }
+        assert!(woken, "the producer never acted on `parked`");
+        assert!(believed > 1000, "hardly a lie was plausible: {believed}");
     });
-}
-
-/// The board's count of frames, as any consumer may read it.
-fn tail(board: &OwnedFd) -> u64 {
-    use nix::sys::uio::pread;
-    let mut word = [0; 8];
-    assert_eq!(pread(board, &mut word, 128).unwrap(), 8);
-    u64::from_le_bytes(word)
 }
 
 /// What is claimed and never given back costs `max_held` slots; what is never read by a keep-last seat, nothing.
@@ -150,9 +205,10 @@ fn a_seat_that_never_lets_go() {
         let raw = attack.connect();
         let seat = Scribble::over(&raw.seated(Some(64))[1]);
         while attack.goes_on() {
-            seat.words()[1].store(0b11, Relaxed);
+            seat.words()[seat::HELD].store(0b11, Relaxed);
             std::thread::yield_now();
         }
+        assert!(!raw.has_ended(), "what it does is allowed");
     });
 }
 
@@ -160,7 +216,13 @@ fn a_seat_that_never_lets_go() {
 fn a_seat_claiming_more_than_allowed_is_removed() {
     let scratch = Scratch::new();
     let producer = scratch.producer("cam").bytes(100).max_held(2).create().unwrap();
-    for (word, value) in [(1, 0b111), (1, 1 << 4), (1, u64::MAX), (0, 5), (0, u64::MAX - 1)] {
+    for (word, value) in [
+        (seat::HELD, 0b111),
+        (seat::HELD, 1 << 4),
+        (seat::HELD, u64::MAX),
+        (seat::CURSOR, 5),
+        (seat::CURSOR, u64::MAX - 1),
+    ] {
         let raw = Raw::connect(scratch.path(), "cam");
         let seat = Scribble::over(&raw.seated(None)[1]);
         assert_eq!(producer.stats().unwrap().consumers.len(), 1);
@@ -279,20 +341,20 @@ fn a_crowd_of_silent_connections() {
 
 /// Descriptors of anything, as many as fit, often. They are refused, and closed.
 #[test]
-fn poll_sockets_that_are_none() {
+fn descriptors_nobody_asked_for() {
     let files: Vec<OwnedFd> = ["/dev/null", "/dev/zero", "/proc/self/maps", "/"]
         .iter()
         .map(|path| std::fs::File::open(path).unwrap().into())
         .collect();
-    let mut raw: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut raw: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
     raw.extend([0; 200]);
     let before = descriptors();
     flows_during(1000, |attack| {
         while attack.goes_on() {
             let seated = attack.connect();
             let seat = Scribble::over(&seated.seated(Some(1))[1]);
-            // Waiting in poll: were it taken, the producer would signal on it.
-            seat.words()[8].store(2, Relaxed);
+            // Waiting in poll, at no socket.
+            seat.words()[seat::PARKED].store(2, Relaxed);
             let from = attack.rounds.get() as usize % files.len();
             assert!(seated.send(&wire::message(MAJOR, POLL, &[]), &raw[from..]));
             let (reply, _) = seated.hear().expect("a refusal before the end");
@@ -303,27 +365,44 @@ fn poll_sockets_that_are_none() {
     eventually("the descriptors are closed again", || descriptors() < before + 100);
 }
 
-/// Poll sockets as they should be, but nobody reads them, they are closed behind, and there is always another.
+/// A poll socket that nobody empties, that is shut down, made to block, or whose ends are closed.
 #[test]
-fn poll_sockets_that_nobody_reads() {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+fn poll_sockets_in_all_states() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::socket::{Shutdown, shutdown};
     let before = descriptors();
     flows_during(1000, |attack| {
-        let seated = attack.connect();
-        let seat = Scribble::over(&seated.seated(Some(1))[1]);
-        let mut unread = Vec::new();
         while attack.goes_on() {
-            // Blocking, as it comes: the producer must not trust that it isn't.
-            let (ours, theirs) = pair();
-            assert!(seated.send(&wire::message(MAJOR, POLL, &[]), &[theirs.as_raw_fd()]));
-            if attack.rounds.get() % 2 == 0 {
-                unread.push(ours);
-                unread.truncate(3);
-            }
-            for _ in 0..1000 {
-                seat.words()[8].store(2, Relaxed);
+            let seated = attack.connect();
+            let seat = Scribble::over(&seated.seated(Some(1))[1]);
+            let [wait, signal] = seated.poll_sockets();
+            // The flag is of the socket, so the producer's end has it too: it must not trust it.
+            fcntl(&signal, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+            assert!(nix::unistd::write(&wait, b"towards the producer").is_err(), "nothing goes that way");
+            let kept = match attack.rounds.get() % 4 {
+                0 => vec![wait, signal],
+                1 => vec![signal],
+                2 => {
+                    shutdown(wait.as_raw_fd(), Shutdown::Both).unwrap();
+                    vec![wait]
+                }
+                _ => {
+                    shutdown(signal.as_raw_fd(), Shutdown::Both).unwrap();
+                    vec![wait]
+                }
+            };
+            for _ in 0..20_000 {
+                seat.words()[seat::PARKED].store(2, Relaxed);
                 std::hint::spin_loop();
+            }
+            if let [wait, _signal] = &kept[..] {
+                // The first may say no more than that the producer knows the socket.
+                let mut signals = 0;
+                eventually("the producer signals", || {
+                    seat.words()[seat::PARKED].store(2, Relaxed);
+                    signals += drain(wait);
+                    signals > 1
+                });
             }
         }
     });
