@@ -1,6 +1,9 @@
 //! Values that several commands take.
 
+use std::fmt::Display;
+use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use bips::{Fourcc, Policy, Wait};
@@ -27,19 +30,38 @@ pub(crate) struct Size<T> {
 }
 
 pub(crate) fn size(text: &str) -> Result<Size<u32>, String> {
-    let (width, height) = text.split_once(['x', 'X']).ok_or("write it as WIDTHxHEIGHT, such as 1920x1080")?;
-    let number =
-        |side: &str| side.parse::<u32>().ok().filter(|n| *n > 0).ok_or(format!("{side:?} is no length"));
-    Ok(Size { width: number(width)?, height: number(height)? })
+    pair(text).ok_or_else(|| "write it as WIDTHxHEIGHT, both from 1 upwards, such as 1920x1080".into())
 }
 
 /// `4x3` tiles, few enough that each stays visible.
 pub(crate) fn grid(text: &str) -> Result<Size<usize>, String> {
-    let Size { width, height } = size(text)?;
-    if width > 64 || height > 64 {
-        return Err("a sheet has at most 64x64 tiles".into());
+    pair(text)
+        .filter(|grid: &Size<usize>| grid.width <= 64 && grid.height <= 64)
+        .ok_or_else(|| "write it as COLSxROWS, both from 1 to 64, such as 4x3".into())
+}
+
+/// Two numbers from 1 upwards.
+fn pair<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Option<Size<T>> {
+    let number = |side: &str| side.parse().ok().filter(|number| *number >= T::from(1));
+    let (width, height) = text.split_once(['x', 'X'])?;
+    Some(Size { width: number(width)?, height: number(height)? })
+}
+
+/// Whole numbers of a range. (clap's own say "invalid digit" of a negative one.)
+pub(crate) fn whole<T: FromStr + PartialOrd + Display>(
+    range: impl RangeBounds<T> + Clone,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+            match (range.start_bound(), range.end_bound()) {
+                (Bound::Included(least), Bound::Included(most)) => {
+                    format!("give a whole number from {least} to {most}")
+                }
+                (Bound::Included(least), _) => format!("give a whole number from {least} upwards"),
+                _ => "give a whole number".into(),
+            }
+        })
     }
-    Ok(Size { width: width as usize, height: height as usize })
 }
 
 pub(crate) fn fourcc(text: &str) -> Result<Fourcc, bips::Error> {
@@ -55,8 +77,8 @@ pub(crate) fn wait(text: &str) -> Result<Wait, String> {
     if text == "forever" {
         return Ok(Wait::Forever);
     }
-    let seconds = text.parse().map_err(|_| "give seconds, such as 2.5, or `forever`".to_owned())?;
-    Wait::seconds(Some(seconds)).map_err(|error| error.to_string())
+    let wait = text.parse().ok().and_then(|seconds| Wait::seconds(Some(seconds)).ok());
+    wait.ok_or_else(|| "give seconds from 0 upwards, such as 2.5, or `forever`".into())
 }
 
 pub(crate) fn fps(text: &str) -> Result<f64, String> {
@@ -102,7 +124,19 @@ mod tests {
         for bad in ["", "1920", "x", "0x10", "10x0", "-1x4", "4x4x4", "9999999999x1"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        assert!(grid("65x1").is_err());
+        assert_eq!(grid("4x3"), Ok(Size { width: 4, height: 3 }));
+        for bad in ["65x1", "1x65", "0x3", "4"] {
+            assert!(grid(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers() {
+        assert_eq!(whole(1..=64u32)("64"), Ok(64));
+        for bad in ["-1", "0", "65", "1.5", ""] {
+            assert_eq!(whole(1..=64u32)(bad), Err("give a whole number from 1 to 64".into()), "{bad}");
+        }
+        assert_eq!(whole(1u64..)("0"), Err("give a whole number from 1 upwards".into()));
     }
 
     #[test]

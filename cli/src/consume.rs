@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bips::{Consumer, Frame, Policy, Wait};
+use bips::{Consumer, Ending, Frame, Policy, Wait};
 use clap::ValueHint;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(value_hint = ValueHint::Other)]
     name: String,
     /// End after so many frames; 0 goes on until the stream ends
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u64..))]
     count: u64,
     /// reliable, latest or keep-last:N
     #[arg(long, value_name = "P", default_value = "reliable", value_parser = args::policy)]
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::wait)]
     wait: Wait,
     /// Keep so many frames leased at once, as a slow consumer does
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = args::whole(1..=64u32))]
     hold: u32,
     /// Print the summary as JSON
     #[arg(long)]
@@ -58,7 +58,7 @@ struct Tally {
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Count,
-    Closed,
+    Stream(Ending),
     Interrupted,
 }
 
@@ -95,7 +95,7 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
             progress.tick(frames, || "waiting".into());
         })? {
             Next::Frame(frame) => frame,
-            Next::Closed => return Ok(End::Closed),
+            Next::Ended(ending) => return Ok(End::Stream(ending)),
             Next::Interrupted => return Ok(End::Interrupted),
         };
         tally.take(&frame)?;
@@ -147,9 +147,11 @@ fn judge(args: &Args, end: End, tally: &Tally) -> Outcome {
     }
     let missing = args.count.saturating_sub(tally.frames);
     match end {
-        End::Closed if missing > 0 => Err(Failure::failed(format!(
-            "{} ended after {} of {} frames; leave out --count to take what comes",
-            args.name, tally.frames, args.count
+        End::Stream(ending) if missing > 0 => Err(Failure::failed(format!(
+            "{} after {} of {} frames; leave out --count to take what comes",
+            reception::said(&args.name, ending),
+            tally.frames,
+            args.count
         ))),
         End::Interrupted if missing > 0 => {
             Err(Failure::failed(format!("ended by a signal after {} of {} frames", tally.frames, args.count)))
@@ -175,7 +177,7 @@ fn summary(args: &Args, consumer: &Consumer, tally: &Tally, end: Option<End>, fa
             "ok": !failed,
             "ended": match end {
                 Some(End::Count) => "count",
-                Some(End::Closed) => "closed",
+                Some(End::Stream(ending)) => reception::word(ending),
                 Some(End::Interrupted) => "interrupted",
                 None => "error",
             },
@@ -206,5 +208,10 @@ fn summary(args: &Args, consumer: &Consumer, tally: &Tally, end: Option<End>, fa
         latency(0.99),
         output::bytes(tally.evidence.shared),
         output::bytes(tally.evidence.copied),
-    ))
+    ))?;
+    let ending = match end {
+        Some(End::Stream(ending)) => Some(ending),
+        _ => None,
+    };
+    reception::tell(&args.name, ending, tally.frames)
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::child::{Guarded, myself};
 use crate::exit::{Failure, Outcome};
+use crate::image_file;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Table};
 
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PNG", default_value = "bips-demo.png")]
     sheet: PathBuf,
     /// Frames to publish, at 60 a second
-    #[arg(long, value_name = "N", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 360, value_parser = crate::args::whole(1..=100_000u64))]
     frames: u64,
     /// Size of a frame
     #[arg(long, value_name = "WxH", default_value = "1280x720", value_parser = crate::args::size)]
@@ -33,6 +34,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    image_file::check(&args.sheet)?;
     let interrupt = Interrupt::install()?;
     let directory = tempfile::Builder::new()
         .prefix("bips-demo-")
@@ -87,8 +89,13 @@ fn wait_for_all(children: &mut [Guarded], count: u64, interrupt: &Interrupt) -> 
     loop {
         let mut running = None;
         for child in children.iter_mut() {
-            if child.ended()?.is_none() {
-                running = Some(child.name());
+            match child.ended()? {
+                None => running = Some(child.name()),
+                // The others would wait for it, and then complain of that.
+                Some(status) if !status.success() && !interrupt.requested() => {
+                    return report(child).map(drop);
+                }
+                Some(_) => {}
             }
         }
         let Some(name) = running else { return Ok(()) };
@@ -109,10 +116,9 @@ fn report(child: &mut Guarded) -> Outcome<Value> {
     let status = child.ended()?;
     let (stdout, stderr) = child.output();
     let name = child.name();
-    if !status.is_some_and(|status| status.success()) {
+    if let Some(status) = status.filter(|status| !status.success()) {
         let said = stderr.trim().trim_start_matches("bips: ");
-        let why =
-            if said.is_empty() { "it said nothing on its pipe; see above".into() } else { said.to_owned() };
+        let why = if said.is_empty() { format!("{status}; see above") } else { said.to_owned() };
         return Err(Failure::failed(format!("the {name} failed: {why}")));
     }
     serde_json::from_str(&stdout)

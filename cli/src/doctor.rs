@@ -1,6 +1,6 @@
 //! `bips doctor`: what works on this machine, found by doing it.
 
-use bips_backends::Status;
+use bips_backends::{KINDS, Report, Status};
 use serde_json::{Value, json};
 
 use crate::args::Place;
@@ -12,13 +12,14 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Fail unless each of these memory kinds works
+    /// Fail unless each of these works: memory kinds, or checks by name
     #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
     require: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     let report = bips_backends::doctor(place.path());
+    check_names(&args.require, &report)?;
     let missing: Vec<String> = args.require.iter().filter(|kind| !report.works(kind)).cloned().collect();
     let failing = report.checks.iter().filter(|check| matches!(check.status, Status::Fail)).count();
     if args.json {
@@ -44,6 +45,11 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
             }
         }
     }
+    if let Some(kind) = missing.iter().find(|kind| !report.tried(kind)) {
+        return Err(Failure::failed(format!(
+            "required but not in this build: {kind}; it is planned, or a feature of bips-backends that was left out"
+        )));
+    }
     if !missing.is_empty() {
         return Err(Failure::failed(format!(
             "required but not working: {}; the lines above say why and what to do",
@@ -51,4 +57,20 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
         )));
     }
     if failing > 0 { Err(Failure::reported()) } else { Ok(()) }
+}
+
+/// A name that doesn't exist is a slip of the pen, not something this machine lacks.
+fn check_names(required: &[String], report: &Report) -> Outcome {
+    match required.iter().find(|name| !report.tried(name) && !KINDS.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let checks = report.checks.iter().map(|check| check.name.as_str());
+            let others = KINDS.into_iter().filter(|kind| !report.tried(kind));
+            Err(Failure::usage(format!(
+                "there is no {unknown:?} to require; this build tries {}, and knows the names of {}",
+                checks.collect::<Vec<_>>().join(", "),
+                others.collect::<Vec<_>>().join(", ")
+            )))
+        }
+    }
 }

@@ -9,6 +9,33 @@ use png::{BitDepth, ColorType, Encoder};
 use crate::exit::{Failure, Outcome};
 use crate::picture::Picture;
 
+/// Names that promise another format.
+const NOT_PNG: [&str; 9] = ["jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "mp4"];
+
+/// Whether a picture can be written there. To be asked before a stream is waited for: a wrong path should not cost the
+/// frame.
+pub(crate) fn check(path: &Path) -> Outcome {
+    if path
+        .extension()
+        .is_some_and(|extension| NOT_PNG.iter().any(|other| extension.eq_ignore_ascii_case(other)))
+    {
+        let png = path.with_extension("png");
+        return Err(Failure::usage(format!("only PNG is written; name the file {}", png.display())));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(Failure::failed(format!(
+            "{} is no directory; make it, or write elsewhere",
+            parent.display()
+        )));
+    }
+    if path.is_dir() {
+        return Err(Failure::failed(format!("{} is a directory; name a file in it", path.display())));
+    }
+    let (_, unfinished) = begin(path)?;
+    std::fs::remove_file(&unfinished).map_err(|error| Failure::system(unfinished.display(), error))
+}
+
 /// The frame as it is, row by row.
 pub(crate) fn write_picture(path: &Path, picture: &Picture) -> Outcome {
     let mut row = vec![0; picture.width * picture.channels()];

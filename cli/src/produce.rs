@@ -32,22 +32,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "30", value_parser = args::fps)]
     fps: f64,
     /// End after so many frames; 0 goes on until Ctrl-C
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u64..))]
     count: u64,
     /// Start publishing when so many consumers have joined
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u32..))]
     consumers: u32,
     /// How long to wait for them, in seconds, or `forever`
     #[arg(long, value_name = "SECONDS", default_value = "forever", value_parser = args::wait)]
     wait: Wait,
     /// Buffers in the pool, 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = args::whole(0u32..))]
     slots: u32,
     /// Who may consume: owner, group:NAME or directory
     #[arg(long, value_name = "RULE", default_value = "owner", value_parser = access)]
     access: AccessRule,
     /// Frames already published that a new consumer gets first
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u32..))]
     history: u32,
     /// What the frames show; `consume --verify` recognises it
     #[arg(long, value_enum, default_value_t = Pattern::Noise)]

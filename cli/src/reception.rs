@@ -1,16 +1,41 @@
 //! Receiving with a time limit, and with an ear for Ctrl-C.
 
-use bips::{Consumer, Frame, Policy, ReceiveError, Wait};
+use bips::{Consumer, Ending, Frame, Policy, ReceiveError, Wait};
 
 use crate::args::{Patience, Place};
 use crate::exit::{Failure, Outcome};
 use crate::interrupt::{Interrupt, SLICE};
+use crate::output;
 
 pub(crate) enum Next {
     Frame(Frame),
-    /// The producer ended and every frame it published has been received.
-    Closed,
+    /// The stream ended, and every frame published has been received.
+    Ended(Ending),
     Interrupted,
+}
+
+/// How a stream ended, for JSON.
+pub(crate) fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Closed => "closed",
+        _ => "died",
+    }
+}
+
+/// How a stream ended, for people; what follows may say when.
+pub(crate) fn said(name: &str, ending: Ending) -> String {
+    match ending {
+        Ending::Closed => format!("{name} ended"),
+        _ => format!("the producer of {name} died, or put this consumer out,"),
+    }
+}
+
+/// A line for an end that isn't the producer's own wish.
+pub(crate) fn tell(name: &str, ending: Option<Ending>, frames: u64) -> Outcome {
+    match ending {
+        None | Some(Ending::Closed) => Ok(()),
+        Some(ending) => output::line(format!("{} after {frames} frames", said(name, ending))),
+    }
 }
 
 /// Joins a stream. Ctrl-C needs no care here: nothing is held yet that could stay behind.
@@ -42,7 +67,7 @@ pub(crate) fn next(
         }
         match consumer.receive(slice) {
             Ok(frame) => return Ok(Next::Frame(frame)),
-            Err(ReceiveError::Closed) => return Ok(Next::Closed),
+            Err(ReceiveError::Closed) => return Ok(Next::Ended(consumer.ending().unwrap_or(Ending::Closed))),
             Err(ReceiveError::Timeout) => {
                 idle();
                 // The clock is read only when there was nothing: a frame in time costs no look at it.
@@ -57,7 +82,7 @@ pub(crate) fn next(
                             "no frame of {} came in {}; look whether its producer is at work with `bips info {0}`, or \
                              wait longer with --wait",
                             consumer.name(),
-                            said(wait)
+                            limit(wait)
                         )));
                     }
                 }
@@ -67,7 +92,7 @@ pub(crate) fn next(
     }
 }
 
-fn said(wait: Wait) -> String {
+fn limit(wait: Wait) -> String {
     match wait {
         Wait::For(time) => format!("{} s", time.as_secs_f64()),
         _ => "no time at all".into(),

@@ -2,9 +2,9 @@
 //!
 //! What is copied here is copied by this program, to look at it; bips itself hands over the pool's own memory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bips::{Policy, Wait};
+use bips::{Ending, Policy, Wait};
 use clap::ValueHint;
 use serde_json::json;
 
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     sheet: Option<Size<usize>>,
     /// Take every N-th frame into the sheet; fewer when they would be too many
     #[arg(long, value_name = "N", default_value_t = 1, requires = "sheet",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = args::whole(1u64..))]
     every: u64,
     /// How long to wait for the stream to appear and for each frame, in seconds, or `forever`
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::wait)]
@@ -44,26 +44,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
-    check_target(&args.out)?;
+    image_file::check(&args.out)?;
     match args.sheet {
         None => single(args, place),
         Some(grid) => sheet(args, place, grid),
     }
-}
-
-/// Before the stream is waited for: a wrong path should not cost the frame.
-fn check_target(out: &Path) -> Outcome {
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.is_dir() {
-        return Err(Failure::failed(format!(
-            "{} is no directory; make it, or write elsewhere",
-            parent.display()
-        )));
-    }
-    if out.is_dir() {
-        return Err(Failure::failed(format!("{} is a directory; name a file in it", out.display())));
-    }
-    Ok(())
 }
 
 fn single(args: &Args, place: &Place) -> Outcome {
@@ -71,10 +56,10 @@ fn single(args: &Args, place: &Place) -> Outcome {
     let interrupt = Interrupt::install()?;
     let frame = match reception::next(&mut consumer, args.wait, &interrupt, || {})? {
         Next::Frame(frame) => frame,
-        Next::Closed => {
+        Next::Ended(ending) => {
             return Err(Failure::failed(format!(
-                "{} ended before a frame came; take the snapshot while it publishes",
-                args.name
+                "{} before a frame came; take the snapshot while it publishes",
+                reception::said(&args.name, ending)
             )));
         }
         Next::Interrupted => return Err(Failure::failed("ended by a signal before a frame came")),
@@ -108,13 +93,14 @@ fn sheet(args: &Args, place: &Place, grid: Size<usize>) -> Outcome {
     let mut frames = 0;
     let mut buffer = Vec::new();
     // A stream that ends, a signal and a time-out all leave the tiles gathered so far worth writing.
-    let late = loop {
+    let end = loop {
         let frame = match reception::next(&mut consumer, args.wait, &interrupt, || {
             progress.tick(frames, || "waiting".into());
         }) {
             Ok(Next::Frame(frame)) => frame,
-            Ok(Next::Closed | Next::Interrupted) => break None,
-            Err(failure) => break Some(failure),
+            Ok(Next::Ended(ending)) => break Ok(Some(ending)),
+            Ok(Next::Interrupted) => break Ok(None),
+            Err(failure) => break Err(failure),
         };
         latency.record(monotonic_ns().saturating_sub(frame.published()));
         frames += 1;
@@ -131,20 +117,18 @@ fn sheet(args: &Args, place: &Place, grid: Size<usize>) -> Outcome {
     };
     drop(progress);
     if frames == 0 {
-        return Err(late.unwrap_or_else(|| {
-            Failure::failed(format!(
-                "{} ended before a frame came; start the sheet before the producer does",
-                args.name
-            ))
-        }));
+        let ending = end?.map_or("a signal came".into(), |ending| reception::said(&args.name, ending));
+        return Err(Failure::failed(format!(
+            "{ending} before a frame came; start the sheet before the producer does"
+        )));
     }
     let (size, pixels) = sheet.compose();
     image_file::write_rgb(&args.out, size, &pixels)?;
-    report(args, &sheet, frames, &order, &evidence, &latency)?;
-    match late {
-        Some(failure) => Err(failure.at("the sheet is written, but the stream did not end")),
-        None if order.missing > 0 => Err(Failure::failed(format!("{} frames were lost", order.missing))),
-        None => Ok(()),
+    report(args, &sheet, frames, &order, &evidence, &latency, end.as_ref().ok().copied().flatten())?;
+    match end {
+        Err(failure) => Err(failure.at("the sheet is written, but the stream did not end")),
+        Ok(_) if order.missing > 0 => Err(Failure::failed(format!("{} frames were lost", order.missing))),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -155,6 +139,7 @@ fn report(
     order: &Order,
     evidence: &Evidence,
     latency: &Histogram,
+    ending: Option<Ending>,
 ) -> Outcome {
     let tiles: Vec<u64> = sheet.tiles().iter().map(|tile| tile.sequence).collect();
     if args.json {
@@ -165,6 +150,7 @@ fn report(
             "sequences": tiles,
             "every": sheet.every(),
             "lost": order.missing,
+            "ended": ending.map(reception::word),
             "latency_ns": latency.json(),
             "bytes": evidence.shared + evidence.copied,
             "bytes_copied_by_bips": evidence.copied,
@@ -179,5 +165,6 @@ fn report(
         order.missing,
         output::bytes(evidence.copied),
         args.out.display()
-    ))
+    ))?;
+    reception::tell(&args.name, ending, frames)
 }

@@ -34,6 +34,46 @@ fn nonsense_on_the_command_line_is_usage() {
 }
 
 #[test]
+fn a_wrong_value_is_told_what_would_be_right() {
+    let house = House::new();
+    for (words, right) in [
+        ("produce cam --count -1", "from 0 upwards"),
+        ("produce cam --fps -5", "frames per second"),
+        ("produce cam --wait -1", "from 0 upwards, such as 2.5, or `forever`"),
+        ("produce cam --slots -2", "from 0 upwards"),
+        ("produce cam --size 0x0", "WIDTHxHEIGHT, both from 1 upwards"),
+        ("produce cam --size 1920", "1920x1080"),
+        ("produce cam --format rgb3", "did you mean RGB3?"),
+        ("produce cam --format rgb4", "YUYV"),
+        ("consume cam --count -1", "from 0 upwards"),
+        ("consume cam --hold -1", "from 1 to 64"),
+        ("snapshot cam x.png --sheet 4", "COLSxROWS, both from 1 to 64, such as 4x3"),
+        ("snapshot cam x.png --sheet 99x1", "1 to 64"),
+        ("snapshot cam x.png --sheet 4x3 --every -1", "from 1 upwards"),
+        ("demo --frames -1", "from 1 to 100000"),
+    ] {
+        let told = house.run(words).expect_code(2).stderr;
+        assert!(told.contains(right) && !told.contains("unexpected argument"), "{words}: {told}");
+    }
+}
+
+/// Before anything is waited for: there is no such stream, and that isn't what is told.
+#[test]
+fn a_picture_that_cannot_be_written_is_told_at_once() {
+    let house = House::new();
+    for command in ["snapshot cam", "demo --sheet"] {
+        let tell = |path: &str, code, words| {
+            house.run(&format!("{command} {path}")).expect_failure(code, words);
+        };
+        tell("/nope/x.png", 1, "/nope is no directory; make it");
+        tell("/tmp", 1, "name a file in it");
+        tell("/proc/x.png", 1, "a directory that exists and is writable");
+        tell("x.jpg", 2, "only PNG is written; name the file x.png");
+    }
+    assert!(house.left_behind().is_empty(), "{:?}", house.left_behind());
+}
+
+#[test]
 fn arguments_the_core_refuses_are_usage_too() {
     let house = House::new();
     house.run("produce no:such*name --count 1").expect_failure(2, "name");
@@ -75,6 +115,18 @@ fn a_stream_that_ends_early_fails_its_consumer() {
     let producer = house.start("produce cam --size 64x64 --fps 0 --count 5 --consumers 1");
     house.run("consume cam --count 9").expect_failure(1, "5 of 9");
     producer.end().expect_code(0);
+}
+
+#[test]
+fn a_producer_that_was_killed_is_told_from_one_that_ended() {
+    let house = House::new();
+    let producer = house.start("produce cam --size 64x64 --fps 200 --consumers 2");
+    let counting = house.start("consume cam --count 100000");
+    let taking = house.start("consume cam");
+    house.wait_for("cam", |info| info.published > 5);
+    producer.signal(Signal::SIGKILL);
+    counting.end().expect_failure(1, "the producer of cam died, or put this consumer out, after");
+    assert!(taking.end().expect_code(0).stdout.contains("the producer of cam died"));
 }
 
 #[test]
@@ -159,8 +211,10 @@ fn doctor_requires() {
     let report = house.run("doctor --json --require memfd").expect_code(0).json();
     assert!(report["checks"].as_array().is_some_and(|checks| checks.len() > 1));
     assert_eq!(report["missing"], serde_json::json!([]));
-    let ended = house.run("doctor --require memfd,flux-capacitor").expect_failure(1, "flux-capacitor");
+    let ended = house.run("doctor --require memfd,cuda").expect_failure(1, "not in this build: cuda");
     assert!(!ended.stderr.contains("memfd"), "{}", ended.stderr);
+    let ended = house.run("doctor --require memfd,flux-capacitor").expect_failure(2, "\"flux-capacitor\"");
+    assert!(ended.stderr.contains("memfd") && ended.stderr.contains("cuda"), "{}", ended.stderr);
     let mut unwritable = house.command("doctor --directory /proc/nowhere");
     assert_eq!(Running::new(&mut unwritable).end().code, Some(1));
 }

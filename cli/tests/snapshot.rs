@@ -149,5 +149,6 @@ fn a_sheet_of_a_stream_that_is_killed_is_still_written() {
     house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 30));
     producer.signal(nix::sys::signal::Signal::SIGKILL);
     let told = sheet.end().expect_code(0).json();
+    assert_eq!(told["ended"].as_str(), Some("died"));
     assert!(told["tiles"].as_u64() >= Some(2) && decode(&path).width > 128);
 }

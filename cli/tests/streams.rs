@@ -63,7 +63,7 @@ fn consumers_of_a_killed_producer_end_and_its_name_is_free() {
     producer.signal(Signal::SIGKILL);
     producer.end();
     let seen = consumer.end().expect_code(0).json();
-    assert_eq!((seen["ended"].as_str(), number(&seen, "lost")), (Some("closed"), 0));
+    assert_eq!((seen["ended"].as_str(), number(&seen, "lost")), (Some("died"), 0));
     house.run("info cam").expect_failure(3, "cam");
     house.run("produce cam --size 64x64 --fps 0 --count 3").expect_code(0);
     assert!(house.left_behind().is_empty(), "{:?}", house.left_behind());

@@ -69,8 +69,10 @@ impl Fourcc {
         let fourcc = Self(bytes);
         if code.len() > 4 || fourcc.format().is_none() {
             let known: Vec<_> = FORMATS.iter().map(|format| Self(*format.fourcc).to_string()).collect();
+            let meant = known.iter().find(|known| known.eq_ignore_ascii_case(code));
+            let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant}? If not, "));
             return Err(Error::invalid(format!(
-                "{code:?} is no pixel format bips knows; use a V4L2 code, one of {}, or publish a plain tensor",
+                "{code:?} is no pixel format bips knows; {meant}use a V4L2 code, one of {}, or publish a plain tensor",
                 known.join(", ")
             )));
         }

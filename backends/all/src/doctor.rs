@@ -42,6 +42,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether something of this name was tried.
+    pub fn tried(&self, name: &str) -> bool {
+        self.checks.iter().any(|check| check.name == name)
+    }
+
     /// Whether a memory kind, or another check by name, works.
     pub fn works(&self, name: &str) -> bool {
         self.checks

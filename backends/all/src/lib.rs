@@ -6,10 +6,25 @@ pub use doctor::{Check, Report, Status, doctor};
 
 use bips::Registry;
 
-/// All memory kinds, in the order in which `auto` prefers them.
+/// The names of all memory kinds, of those too that this release or this build doesn't have.
+pub const KINDS: [&str; 8] = ["memfd", "dma-heap", "udmabuf", "drm", "gbm", "vulkan", "cuda", "nvmm"];
+
+/// All memory kinds of this build, in the order in which `auto` prefers them.
 pub fn registry() -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memfd")]
     let registry = registry.with(std::sync::Arc::new(bips_memfd::Memfd::new()));
     registry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_the_registry_has_its_name_listed() {
+        for backend in registry().iter() {
+            assert!(KINDS.contains(&backend.info().kind.as_str()), "{}", backend.info().kind);
+        }
+    }
 }
