@@ -4,9 +4,9 @@
 
 mod common;
 
-use bips::{Producer, ReceiveError, Wait};
+use bips::{ErrorKind, Producer, ReceiveError, Wait};
 use common::wire::{self, JOIN, Noise, POLL, QUERY, REFUSED, Raw, Scribble, seat, tail};
-use common::{Over, PATIENCE, SOON, Scratch, check, eventually, publish, receive};
+use common::{Over, PATIENCE, SOON, Scratch, assert_says, check, eventually, publish, receive};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -178,6 +178,8 @@ fn a_seat_that_lies_plausibly() {
             let fds = raw.seated(Some(4));
             let seat = Scribble::over(&fds[1]);
             let [cursor, held, parked] = [seat::CURSOR, seat::HELD, seat::PARKED].map(|at| &seat.words()[at]);
+            // From here on only the producer writes a 0 there.
+            parked.store(1, Relaxed);
             for _ in 0..2_000 {
                 // Never backwards by our own count, but perhaps by the producer's, which may have evicted us.
                 let ahead = tail(&fds[0]).saturating_sub(noise.word() % 4);
@@ -209,6 +211,8 @@ fn a_seat_that_never_lets_go() {
             std::thread::yield_now();
         }
         assert!(!raw.has_ended(), "what it does is allowed");
+        let info = bips::query("cam", Some(attack.scratch.path())).unwrap();
+        assert!(info.consumers.iter().any(|consumer| consumer.held == 2), "the claim is believed");
     });
 }
 
@@ -264,6 +268,44 @@ fn holes_in_a_seat_and_a_bell() {
             }
         }
     });
+}
+
+/// Whoever may write to the frames may take their pages away. What was in them is lost, and who joins meanwhile is
+/// refused; those who are there go on, and pages come back with the next frames.
+#[test]
+fn holes_in_a_writable_pool() {
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(BYTES).slots(4).writable(true).create().unwrap();
+    let raw = Raw::connect(scratch.path(), "cam");
+    let fds = raw.seated(Some(1));
+    let punch = || {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        for object in &fds[3..] {
+            let len = nix::sys::stat::fstat(object).unwrap().st_size;
+            fallocate(object, flags, 0, len).unwrap();
+        }
+    };
+    let mut consumer = scratch.consumer("cam").connect().unwrap();
+    for number in 0..50 {
+        assert_eq!(publish(&producer), number);
+        punch();
+        let frame = consumer.receive(SOON).unwrap();
+        assert_eq!(frame.sequence(), number);
+        let mut bytes = [1; 100];
+        frame.copy_to(0, &mut bytes);
+        assert_eq!(bytes, [0; 100], "the hole is felt");
+    }
+    let refused = scratch.consumer("cam").connect().unwrap_err();
+    assert_says(&refused, ErrorKind::Protocol, &["not backed by memory"]);
+    let mut all: Vec<_> = (0..4).map(|_| producer.acquire(SOON).unwrap()).collect();
+    all.iter_mut().for_each(|frame| frame.bytes_mut().fill(1));
+    drop(all);
+    let mut late = scratch.consumer("cam").connect().unwrap();
+    publish(&producer);
+    for consumer in [&mut consumer, &mut late] {
+        receive(consumer);
+    }
 }
 
 /// The bell is a hint: a producer without a slot finds one all the same, whatever the bell says, and even when its

@@ -32,10 +32,15 @@ pub(crate) mod seat {
     pub(crate) const ALL: [usize; 5] = [CURSOR, HELD, PARKED, RECEIVED, MISSED];
 }
 
+/// Where a board's words lie, in bytes.
+pub(crate) mod board {
+    pub(crate) const TAIL: i64 = 256;
+}
+
 /// The board's count of frames published, as any consumer may read it.
 pub(crate) fn tail(board: &OwnedFd) -> u64 {
     let mut word = [0; 8];
-    assert_eq!(nix::sys::uio::pread(board, &mut word, 256).expect("readable"), 8);
+    assert_eq!(nix::sys::uio::pread(board, &mut word, board::TAIL).expect("readable"), 8);
     u64::from_le_bytes(word)
 }
 
