@@ -6,6 +6,7 @@ mod common;
 
 use bips::{Consumer, Description, Fence, FrameMut, Policy, Producer, Wait};
 use common::process::{Role, Stage, play};
+use common::skip::skip;
 use common::{LATEST, SOON, Scratch};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -191,11 +192,12 @@ fn strictly(stage: &Stage, check: impl FnOnce() + Send + 'static) -> ! {
 }
 
 /// Whether the clock and the processor's number can be had without a system call here.
+#[track_caller]
 fn strict_is_possible() -> bool {
     let scratch = Scratch::new();
     let possible = play("asks the clock", scratch.path(), 0).hear() == "done";
     if !possible {
-        println!("skipped: on this machine it takes a system call to ask for the time (no vDSO clock)");
+        skip("on this machine it takes a system call to ask for the time (no vDSO clock)");
     }
     possible
 }

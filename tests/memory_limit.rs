@@ -9,6 +9,7 @@ mod common;
 
 use bips::ErrorKind;
 use common::process::{Role, Stage, play};
+use common::skip::skip;
 use common::{Scratch, assert_says, publish, receive};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,10 +48,11 @@ struct Group {
 
 impl Group {
     /// One in which `LIMIT` bytes are allowed; `None`, with the reason said, where there can't be one.
+    #[track_caller]
     fn make(name: &str) -> Option<Self> {
         let made = Self::try_make(name);
         if let Err(reason) = &made {
-            println!("skipped: no memory control group can be made here: {reason}");
+            skip(format!("no memory control group can be made here: {reason}"));
         }
         made.ok()
     }
@@ -89,7 +91,7 @@ impl Group {
         child.tell(self.path.to_str().unwrap());
         let said = child.hear();
         if said != "done" {
-            println!("{said}");
+            skip(said);
         }
         child.finish();
     }
@@ -140,7 +142,7 @@ fn in_use(stage: &Stage) {
 fn more_than_the_control_group_gives() {
     let Some(group) = Group::make("net") else { return };
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can hide the control group's numbers");
+        skip("only root can hide the control group's numbers");
         return;
     }
     group.play("net", &Scratch::new());
@@ -150,7 +152,7 @@ fn refused_by_trial(stage: &Stage) {
     stage.say("born");
     stage.hear();
     if let Err(reason) = lie_about_the_limit() {
-        stage.say(format!("skipped: the numbers can't be hidden: {reason}"));
+        stage.say(format!("the numbers can't be hidden: {reason}"));
         return;
     }
     // Every memory object is tried, so nothing of a refused one may stay charged.

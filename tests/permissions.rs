@@ -7,6 +7,7 @@ mod common;
 
 use bips::{AccessRule, ErrorKind, Wait};
 use common::process::{Role, Stage, play};
+use common::skip::skip;
 use common::{Scratch, assert_says, publish, receive};
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use std::fs::{self, Permissions};
@@ -24,10 +25,11 @@ fn child_process() {
     common::process::child(ROLES);
 }
 
+#[track_caller]
 fn is_root() -> bool {
     let root = geteuid().is_root();
     if !root {
-        println!("skipped: only root can play another user");
+        skip("only root can play another user");
     }
     root
 }
@@ -74,7 +76,7 @@ fn a_directory_nobody_can_write_to() {
 #[test]
 fn a_directory_this_user_may_not_write_to() {
     let scratch = Scratch::new();
-    if is_root() {
+    if geteuid().is_root() {
         mode(scratch.path(), 0o755);
         play("stranger produces", scratch.path(), 0).finish();
     } else {

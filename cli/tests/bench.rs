@@ -1,6 +1,8 @@
 //! The measurements run and say what they promise to say. No time is judged here.
 
 mod common;
+#[path = "../../tests/common/skip.rs"]
+mod skip;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,10 +23,11 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Two pinned processes need two cores; a machine with one is told so and has nothing to measure.
+#[track_caller]
 fn two_cores() -> bool {
     let enough = std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
     if !enough {
-        eprintln!("skipped: needs two cores");
+        skip::skip("needs two cores");
     }
     enough
 }

@@ -1,32 +1,35 @@
 //! Producer and consumers in different containers, which share one directory and nothing else.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::Result;
 
-use super::Outcome;
-use crate::step::shown_live;
+use super::{Outcome, Skips};
+use crate::step::{logged, shown_live};
 use crate::workspace::{Workspace, on_path};
 
-const ASK_FOR: &str = "BIPS_CONTAINERS";
-/// The least that the tests need of it. Being installed isn't enough: a host may forbid namespaces.
-const TRIAL: [&str; 6] = ["--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev"];
+/// Makes the containers that the tests make. Being installed isn't enough: a host may forbid namespaces.
+const TRIAL: &str = "a_container_can_be_made";
 
-pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     if on_path("bwrap").is_none() {
         return Ok(Outcome::Skipped("there is no bwrap: apt-get install bubblewrap".to_owned()));
     }
-    if !works() {
-        let reason = "bwrap can't make a container here (are user namespaces forbidden?)";
-        return Ok(Outcome::Skipped(reason.to_owned()));
+    // Apart, so that only a container that can't be made fails the trial.
+    shown_live(test(workspace).arg("--no-run"))?;
+    let log = workspace.log("containers-trial");
+    let mut trial = test(workspace);
+    trial.args(["--", "--exact", TRIAL, "--include-ignored"]);
+    if logged("try to make a container", &mut trial, &log).is_err() {
+        return Ok(Outcome::Skipped(format!(
+            "bwrap can't make a container here (are user namespaces forbidden?): {}",
+            log.display()
+        )));
     }
-    let mut test = workspace.cargo(["test", "--package", "bips", "--test", "containers"]);
-    shown_live(test.args(["--", "--nocapture"]).env(ASK_FOR, "1"))?;
+    shown_live(skips.of(test(workspace).args(["--", "--include-ignored", "--nocapture"])))?;
     Ok(Outcome::Passed)
 }
 
-fn works() -> bool {
-    let mut command = Command::new("bwrap");
-    command.args(TRIAL).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+fn test(workspace: &Workspace) -> Command {
+    workspace.cargo(["test", "--package", "bips", "--test", "containers"])
 }

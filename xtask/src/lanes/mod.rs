@@ -2,6 +2,7 @@
 
 mod containers;
 mod pytest;
+mod skips;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use self::skips::Skips;
 use crate::loom;
 use crate::python::Purpose;
 use crate::step::shown_live;
@@ -47,14 +49,14 @@ const REQUIRE: &str = "BIPS_REQUIRE";
 const APART: [&str; 3] = ["bips-memfd", "bips-cli", "bips-python"];
 
 impl Lane {
-    fn run(self, workspace: &Workspace) -> Result<Outcome> {
+    fn run(self, workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
         match self {
-            Self::Rust => rust(workspace),
-            Self::Memfd => package(workspace, "bips-memfd"),
-            Self::Cli => package(workspace, "bips-cli"),
-            Self::Python => pytest::run(workspace, Purpose::Core),
-            Self::Frameworks => pytest::run(workspace, Purpose::Frameworks),
-            Self::Containers => containers::run(workspace),
+            Self::Rust => rust(workspace, skips),
+            Self::Memfd => package(workspace, skips, "bips-memfd"),
+            Self::Cli => package(workspace, skips, "bips-cli"),
+            Self::Python => pytest::run(workspace, Purpose::Core, skips),
+            Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
+            Self::Containers => containers::run(workspace, skips),
             Self::Loom => {
                 loom::run(workspace, &loom::Options::plain())?;
                 loom::run(workspace, &loom::Options::weakened())?;
@@ -81,14 +83,13 @@ pub(crate) fn run(workspace: &Workspace, named: &[Lane]) -> Result<()> {
     for lane in lanes {
         println!("\n=== {lane} ===");
         let started = Instant::now();
-        let result = match lane.run(workspace) {
-            Ok(Outcome::Passed) => Verdict::Passed,
-            Ok(Outcome::Skipped(reason)) if required.contains(&lane) => {
-                Verdict::Failed(format!("required by {REQUIRE}, but {reason}"))
-            }
-            Ok(Outcome::Skipped(reason)) => Verdict::Skipped(reason),
-            Err(error) => Verdict::Failed(format!("{error:#}")),
-        };
+        let skips = Skips::collect(workspace, lane)?;
+        let outcome = lane.run(workspace, &skips);
+        let inside = skips.told()?;
+        for skip in &inside {
+            println!("skipped inside this lane: {skip}");
+        }
+        let result = judge(outcome, inside.len(), required.contains(&lane));
         let line = Line { lane, result, took: started.elapsed() };
         println!("=== {line}");
         table.push(line);
@@ -102,7 +103,7 @@ pub(crate) fn run(workspace: &Workspace, named: &[Lane]) -> Result<()> {
     let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
     println!(
         "lanes: {} passed, {failed} failed, {} skipped",
-        count(|verdict| matches!(verdict, Verdict::Passed)),
+        count(|verdict| matches!(verdict, Verdict::Passed(_))),
         count(|verdict| matches!(verdict, Verdict::Skipped(_)))
     );
     if failed > 0 {
@@ -111,6 +112,22 @@ pub(crate) fn run(workspace: &Workspace, named: &[Lane]) -> Result<()> {
         bail!("failed: {}; one lane again: cargo xtask test {}", names.join(", "), names[0]);
     }
     Ok(())
+}
+
+/// A required lane must be run, and all of it.
+fn judge(outcome: Result<Outcome>, inside: usize, required: bool) -> Verdict {
+    match outcome {
+        Ok(Outcome::Passed) if inside == 0 => Verdict::Passed(String::new()),
+        Ok(Outcome::Passed) if required => Verdict::Failed(format!(
+            "{inside} skipped inside, see above: give them what they lack, or take the lane out of {REQUIRE}"
+        )),
+        Ok(Outcome::Passed) => Verdict::Passed(format!("{inside} skipped inside, see above")),
+        Ok(Outcome::Skipped(reason)) if required => {
+            Verdict::Failed(format!("required by {REQUIRE}, but {reason}"))
+        }
+        Ok(Outcome::Skipped(reason)) => Verdict::Skipped(reason),
+        Err(error) => Verdict::Failed(format!("{error:#}")),
+    }
 }
 
 /// The lanes that must not be skipped. A misspelt one would never be missed, so it is an error.
@@ -126,8 +143,10 @@ fn required(list: &str) -> Result<BTreeSet<Lane>> {
         .collect()
 }
 
+#[derive(Debug, PartialEq)]
 enum Verdict {
-    Passed,
+    /// With what must be said all the same.
+    Passed(String),
     Skipped(String),
     Failed(String),
 }
@@ -141,7 +160,7 @@ struct Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, reason) = match &self.result {
-            Verdict::Passed => ("passed", ""),
+            Verdict::Passed(remark) => ("passed", remark.as_str()),
             Verdict::Skipped(reason) => ("skipped", reason.as_str()),
             Verdict::Failed(reason) => ("FAILED", reason.as_str()),
         };
@@ -149,16 +168,16 @@ impl fmt::Display for Line {
     }
 }
 
-fn rust(workspace: &Workspace) -> Result<Outcome> {
+fn rust(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     let except: Vec<&str> = APART.iter().flat_map(|name| ["--exclude", *name]).collect();
-    shown_live(tests(workspace, &["--workspace"]).args(&except))?;
+    shown_live(skips.of(tests(workspace, &["--workspace"]).args(&except)))?;
     // Neither nextest nor `cargo test --all-targets` runs the examples in the documentation.
     shown_live(&mut workspace.cargo(["test", "--doc", "--workspace", "--exclude", "bips-python"]))?;
     Ok(Outcome::Passed)
 }
 
-fn package(workspace: &Workspace, name: &str) -> Result<Outcome> {
-    shown_live(&mut tests(workspace, &["--package", name]))?;
+fn package(workspace: &Workspace, skips: &Skips, name: &str) -> Result<Outcome> {
+    shown_live(skips.of(&mut tests(workspace, &["--package", name])))?;
     Ok(Outcome::Passed)
 }
 
@@ -183,5 +202,19 @@ mod tests {
         assert!(required("").unwrap().is_empty());
         let error = required("memfd,pyton").unwrap_err().to_string();
         assert!(error.contains("`pyton`") && error.contains("frameworks, containers"), "{error}");
+    }
+
+    #[test]
+    fn what_is_required_is_run_and_all_of_it() {
+        let skipped = || Ok(Outcome::Skipped("there is no bwrap".to_owned()));
+        let fails = |verdict| matches!(verdict, Verdict::Failed(_));
+        assert_eq!(judge(Ok(Outcome::Passed), 0, true), Verdict::Passed(String::new()));
+        assert_eq!(judge(skipped(), 0, false), Verdict::Skipped("there is no bwrap".to_owned()));
+        assert!(fails(judge(skipped(), 0, true)));
+        assert!(
+            matches!(judge(Ok(Outcome::Passed), 3, false), Verdict::Passed(said) if said.contains("3 skipped"))
+        );
+        assert!(fails(judge(Ok(Outcome::Passed), 1, true)));
+        assert!(fails(judge(Err(anyhow::anyhow!("a test failed")), 0, false)));
     }
 }
