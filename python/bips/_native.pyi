@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from os import PathLike
-from typing import Any, ClassVar, Protocol, Self, SupportsIndex, TypeAlias, final, type_check_only
+from typing import Any, ClassVar, Literal, Protocol, Self, SupportsIndex, TypeAlias, final, type_check_only
 
 from bips.types import ConsumerStats, Layout, ProducerStats, Report, StreamInfo
 
@@ -167,6 +167,8 @@ class Consumer:
     def producer_pid(self) -> int: ...
     @property
     def layout(self) -> Layout: ...
+    @property
+    def ending(self) -> Literal["closed", "died"] | None: ...
     @property
     def stats(self) -> ConsumerStats: ...
     @property

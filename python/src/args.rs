@@ -8,27 +8,50 @@ use pyo3::types::{PyString, PyType};
 /// What a slot holds, from `shape` and `dtype`, or `size` and `format`, or `size` in bytes.
 pub(crate) fn content(
     shape: Option<&Bound<'_, PyAny>>,
-    dtype_: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
     size: Option<&Bound<'_, PyAny>>,
     format: Option<&str>,
 ) -> PyResult<Content> {
-    match (shape, size, format) {
-        (Some(shape), None, None) => Content::tensor(dtype(dtype_)?, &self::shape(shape)?),
-        (None, Some(size), Some(format)) => {
+    let fourcc = format.map(fourcc).transpose()?;
+    let dtype = dtype.map(self::dtype).transpose()?;
+    let content = match (shape, size, fourcc) {
+        (Some(shape), None, None) => Content::tensor(dtype.unwrap_or(DType::U8), &self::shape(shape)?),
+        (None, Some(size), Some(fourcc)) => {
             let (width, height) = size_in_pixels(size)?;
-            Content::image(Fourcc::parse(format).or_raise()?, width, height)
+            Content::image(fourcc, width, height)
         }
         (None, Some(size), None) => Content::bytes(size.extract().map_err(|_| {
-            invalid("size without format is a number of bytes; give format=\"RGB3\" (or another) for an image")
+            invalid(
+                "size without format is a number of bytes; give format=\"RGB3\" (or another) for an image",
+            )
         })?),
-        _ => {
+        (Some(_), size, _) => {
+            let other = if size.is_some() { "size" } else { "format" };
+            return Err(invalid(format!(
+                "shape and {other} say it twice; drop {other} for a tensor, shape=(…) with dtype=\"…\", or drop shape \
+                 for an image, size=(width, height) with format=\"RGB3\""
+            )));
+        }
+        (None, None, _) => {
             return Err(invalid(
                 "say what a slot holds: shape=(…) with dtype=\"…\", or size=(width, height) with format=\"RGB3\", or \
                  size=number_of_bytes",
             ));
         }
+    };
+    let content = content.or_raise()?;
+    match dtype {
+        Some(dtype) if dtype != content.dtype() => Err(invalid(format!(
+            "the elements of a slot of this size are {}, not {dtype}; drop dtype, or say shape=(…) instead of size",
+            content.dtype()
+        ))),
+        _ => Ok(content),
     }
-    .or_raise()
+}
+
+/// A pixel format; of one that there isn't, the core lists those there are.
+fn fourcc(code: &str) -> PyResult<Fourcc> {
+    Fourcc::parse(code).or_raise()
 }
 
 /// The name of an element type: `"uint8"`, or a type object of NumPy, PyTorch, JAX.

@@ -7,16 +7,16 @@ use crate::facts::{self, dict};
 use crate::fork::Birth;
 use crate::frame::Frame;
 use crate::turn::Turn;
-use crate::wait::{self, in_slices};
-use bips::{Error, ErrorKind, Policy, ReceiveError, Usage, Wait};
+use crate::wait::{self, Raised, in_slices};
+use bips::{Ending, Error, ErrorKind, Policy, ReceiveError, Usage, Wait};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Receives the frames that a bips.Producer of the same name publishes.
@@ -30,12 +30,14 @@ use std::time::{Duration, Instant};
 ///
 /// Any thread may receive; threads that do so at the same time take turns.
 ///
-/// Raises bips.NotFound (no such producer), bips.InvalidArgument, bips.AccessDenied, bips.ProtocolError,
-/// bips.Unsupported.
+/// Raises bips.NotFound (no such producer), bips.Timeout (it is there, but stopped or full), bips.InvalidArgument,
+/// bips.AccessDenied, bips.ProtocolError, bips.Unsupported.
 #[pyclass(frozen, weakref, module = "bips")]
 pub(crate) struct Consumer {
     turn: Turn<bips::Consumer>,
     closing: AtomicBool,
+    /// How the stream had ended when this consumer was closed.
+    left: OnceLock<Option<Ending>>,
     /// Whether an event loop watches it (`bips/_aio.py`).
     watched: AtomicBool,
     origin: Arc<Origin>,
@@ -73,6 +75,16 @@ impl Consumer {
         }
     }
 
+    /// Without waiting. Mostly a frame is there, and nothing needs giving up to take it; giving the GIL up for every
+    /// frame would mean to queue for it behind whatever else runs.
+    fn receive_at_once(&self, py: Python<'_>, consumer: &mut Option<bips::Consumer>) -> Option<Outcome> {
+        // After the end it may be about joining the next producer, and that takes as long as mapping its pool.
+        if consumer.as_ref().is_some_and(|consumer| consumer.ending().is_some()) {
+            return py.detach(|| self.receive_once(consumer, Wait::Now));
+        }
+        self.receive_once(consumer, Wait::Now)
+    }
+
     /// One slice of waiting: first for the turn, then for a frame.
     fn receive_slice(&self, slice: Duration) -> Option<Outcome> {
         let begin = Instant::now();
@@ -87,8 +99,7 @@ impl Consumer {
 
     fn receive_within(&self, py: Python<'_>, wait: Wait) -> PyResult<Option<Frame>> {
         self.birth.check()?;
-        // Mostly a frame is there, and nothing needs giving up to take it.
-        let at_once = self.turn.try_take().map(|mut consumer| self.receive_once(&mut consumer, Wait::Now));
+        let at_once = self.turn.try_take().map(|mut consumer| self.receive_at_once(py, &mut consumer));
         let outcome = match at_once {
             Some(Some(outcome)) => Some(outcome),
             Some(None) if wait == Wait::Now => None,
@@ -132,41 +143,35 @@ impl Consumer {
         let policy = Policy::parse(policy).or_raise()?;
         check_device(device, wanted)?;
         let wait = timeout.map_or(Ok(Wait::Now), |seconds| wait::parse(Some(seconds)))?;
-        let registry = bips_backends::registry();
-        let mut missing = None;
-        let connected = in_slices(py, wait, |slice| {
-            let mut builder = bips::Consumer::builder(&name)
-                .registry(registry.clone())
-                .policy(policy)
-                .reconnect(reconnect)
-                .wait(wait::slice(slice));
-            if let Some(directory) = &directory {
-                builder = builder.directory(directory);
-            }
-            match builder.connect() {
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Timeout) => {
-                    missing = Some(error);
-                    None
+        let raised = Raised::default();
+        let interrupt = raised.clone();
+        let mut builder = bips::Consumer::builder(name)
+            .registry(bips_backends::registry())
+            .policy(policy)
+            .reconnect(reconnect)
+            .wait(wait)
+            .interrupt(move || interrupt.now());
+        if let Some(directory) = directory {
+            builder = builder.directory(directory);
+        }
+        let connected = py.detach(|| builder.connect());
+        if let Some(error) = raised.take() {
+            return Err(error);
+        }
+        let consumer = connected
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound if timeout.is_none() => {
+                    error.hint("in Python, timeout=seconds waits for it")
                 }
-                outcome => Some(outcome),
-            }
-        })?;
-        let consumer = match (connected, missing) {
-            (Some(outcome), _) => outcome.or_raise()?,
-            (None, Some(error)) if timeout.is_none() => {
-                return Err(raise(error.hint("in Python, timeout=seconds waits for it")));
-            }
-            (None, error) => {
-                let nobody =
-                    || Error::new(ErrorKind::NotFound, format!("no producer of {name:?} appeared; start it"));
-                return Err(raise(error.unwrap_or_else(nobody)));
-            }
-        };
+                _ => error,
+            })
+            .or_raise()?;
         Ok(Self {
             origin: Origin::new(consumer.name(), strict),
             policy: consumer.policy().to_string(),
             turn: Turn::new(consumer),
             closing: AtomicBool::new(false),
+            left: OnceLock::new(),
             watched: AtomicBool::new(false),
             birth: Birth::now(),
         })
@@ -226,6 +231,9 @@ impl Consumer {
         this.birth.check()?;
         this.closing.store(true, Ordering::Relaxed);
         let consumer = this.turn.with(py, Option::take);
+        if let Some(consumer) = &consumer {
+            this.left.get_or_init(|| consumer.ending());
+        }
         if this.watched.swap(false, Ordering::Relaxed) {
             FORGET.import(py, "bips._aio", "forget")?.call1((slf,))?;
         }
@@ -283,6 +291,22 @@ impl Consumer {
     #[getter]
     fn producer_pid(&self, py: Python<'_>) -> PyResult<u32> {
         self.ask(py, |consumer| consumer.producer_pid())
+    }
+
+    /// How the stream ended: "closed" by its producer; "died" when the producer died or put this consumer out; None
+    /// while it goes on. Frames published before may still be there to receive.
+    ///
+    /// After close() it is what was known then. With reconnect=True it tells of the latest producer.
+    #[getter]
+    fn ending(&self, py: Python<'_>) -> PyResult<Option<&'static str>> {
+        let ending = match self.left.get() {
+            Some(left) => *left,
+            None => self.ask(py, |consumer| consumer.ending())?,
+        };
+        Ok(ending.map(|ending| match ending {
+            Ending::Closed => "closed",
+            _ => "died",
+        }))
     }
 
     /// Counts, as a bips.types.ConsumerStats dictionary: received, missed, held, reconnects, control_bytes, and

@@ -1,15 +1,13 @@
 //! `bips.Frame`: one received frame, its facts and its memory.
 
 use crate::errors::{OrRaise, invalid};
-use crate::export::{self, CPU, Exports, Origin, Request, Tensor};
+use crate::export::{self, Exports, Origin, Tensor, memory_methods};
 use crate::fork::Birth;
 use crate::view::View;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyTuple};
-use std::ffi::c_int;
+use pyo3::types::{PyBytes, PyTuple};
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
 
@@ -81,59 +79,8 @@ impl Exports for Frame {
     }
 }
 
-#[pymethods]
-impl Frame {
-    /// A DLPack capsule over the frame's memory (dmlc.github.io/dlpack).
-    ///
-    /// max_version=(1, 0) or later gives a versioned capsule that says "read-only"; without it, one of before 1.0,
-    /// which can't (TensorFlow, ONNX Runtime and older JAX ask for that; bips.Consumer(strict=True) refuses it).
-    /// copy=True copies; copy=False and None never do.
-    ///
-    /// Raises BufferError for a stream or a dl_device other than (1, 0), the CPU.
-    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
-    fn __dlpack__<'py>(
-        &self,
-        py: Python<'py>,
-        stream: Option<&Bound<'py, PyAny>>,
-        max_version: Option<(u32, u32)>,
-        dl_device: Option<(i32, i32)>,
-        copy: Option<bool>,
-    ) -> PyResult<Bound<'py, PyCapsule>> {
-        let request = Request::new(stream, max_version, dl_device, copy)?;
-        export::to_capsule(py, self.tensor()?, &self.origin, &request)
-    }
-
-    /// Where the memory is, as DLPack says it: (1, 0) is the CPU.
-    fn __dlpack_device__(&self) -> (i32, i32) {
-        (CPU.kind, CPU.id)
-    }
-
-    /// DLPack's C exchange table (capsule "dlpack_exchange_api"), for frameworks written in C.
-    #[classattr]
-    fn __dlpack_c_exchange_api__(py: Python<'_>) -> PyResult<Py<PyCapsule>> {
-        export::exchange_capsule(py).map(Bound::unbind)
-    }
-
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        // SAFETY: CPython passes a view to fill.
-        unsafe { export::fill_buffer(slf.get().tensor(), slf.into_any(), view, flags) }
-    }
-
-    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
-        // SAFETY: CPython passes each view that was filled, once.
-        unsafe { export::release_buffer(view) }
-    }
-
-    /// The frame as a torch.Tensor over the same memory, about three times as fast as torch.from_dlpack(frame).
-    ///
-    /// PyTorch doesn't know read-only memory: an in-place operation on the tensor (`t.add_(1)`, `t[0] = 1`) ends
-    /// this process with SIGSEGV. Other processes and the frame itself stay whole. Use frame.torch().clone() to
-    /// write, or frame.private().torch(), which copies only the pages written to.
-    ///
-    /// Raises ImportError without PyTorch.
-    fn torch<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        export::to_torch(slf.as_any(), slf.get().tensor()?)
-    }
+memory_methods! {
+    impl Frame;
 
     /// A copy in this process's own memory: writable, laid out without gaps, valid for ever. Counted in
     /// consumer.stats["bytes_copied"].
@@ -195,24 +142,6 @@ impl Frame {
         self.give_back();
     }
 
-    /// Lengths of the dimensions, in elements.
-    #[getter]
-    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.lease()?.shape())
-    }
-
-    /// From one element to the next along each dimension, in bytes.
-    #[getter]
-    fn strides<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.lease()?.strides())
-    }
-
-    /// Type of an element, such as "uint8" or "bfloat16".
-    #[getter]
-    fn dtype(&self) -> PyResult<&'static str> {
-        Ok(self.lease()?.dtype().name())
-    }
-
     /// Pixel format as a V4L2 code, such as "RGB3" or "NV12"; None for plain tensors.
     #[getter]
     fn format(&self) -> PyResult<Option<String>> {
@@ -253,12 +182,6 @@ impl Frame {
     #[getter]
     fn slot_bytes(&self) -> PyResult<usize> {
         Ok(self.lease()?.slot_bytes())
-    }
-
-    /// Address of the frame's first byte in this process, for tools that take one.
-    #[getter]
-    fn address(&self) -> PyResult<usize> {
-        Ok(self.lease()?.as_ptr().addr())
     }
 
     /// Whether release() or the end of `with` gave up the frame's own hold.

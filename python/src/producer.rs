@@ -11,7 +11,7 @@ use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, Wait};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -106,10 +106,9 @@ impl Producer {
         history: i64,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let dtype = dtype.cloned().unwrap_or_else(|| PyString::intern(py, "uint8").into_any());
         let mut builder = bips::Producer::builder(name)
             .registry(bips_backends::registry())
-            .content(args::content(shape, &dtype, size, format)?)
+            .content(args::content(shape, dtype, size, format)?)
             .slots(args::count("slots", slots)?)
             .memory(memory)
             .access(AccessRule::parse(access).or_raise()?)

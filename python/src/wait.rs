@@ -1,8 +1,10 @@
-//! Waiting with the interpreter given up, in slices short enough that Ctrl-C is answered at once.
+//! Waiting with the interpreter given up, and looking so often at signals that Ctrl-C is answered at once.
 
 use crate::errors::OrRaise;
 use bips::Wait;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How late Ctrl-C may be. The kernel wakes a sleeper on a signal, but a signal just before it sleeps wakes nobody.
@@ -43,4 +45,23 @@ pub(crate) fn in_slices<T: Send>(
 /// A slice as the core takes it.
 pub(crate) fn slice(time: Duration) -> Wait {
     if time.is_zero() { Wait::Now } else { Wait::For(time) }
+}
+
+/// What a signal handler raised during a wait that asks for it, such as `KeyboardInterrupt`.
+#[derive(Clone, Default)]
+pub(crate) struct Raised(Arc<Mutex<Option<PyErr>>>);
+
+impl Raised {
+    /// Lets Python's signal handlers run; whether one raised, which is a reason to stop waiting. To be called detached.
+    pub(crate) fn now(&self) -> bool {
+        // An interpreter that is ending attaches nobody, and takes this thread with it soon.
+        let outcome = Python::try_attach(|py| py.check_signals());
+        let Some(Err(error)) = outcome else { return false };
+        *self.0.lock() = Some(error);
+        true
+    }
+
+    pub(crate) fn take(&self) -> Option<PyErr> {
+        self.0.lock().take()
+    }
 }

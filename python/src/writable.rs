@@ -2,16 +2,13 @@
 
 use crate::args;
 use crate::errors::{OrRaise, invalid};
-use crate::export::{self, CPU, Exports, Origin, Request, Tensor};
+use crate::export::{Exports, Origin, Tensor, memory_methods};
 use crate::fork::Birth;
 use crate::view::View;
 use bips::{Content, Description, Fence, FrameMut, MAX_METADATA, Shape};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyTuple};
-use std::ffi::c_int;
 use std::sync::Arc;
 
 /// A slot to write the next frame into; it becomes a frame by publish().
@@ -84,47 +81,8 @@ impl Exports for WritableFrame {
     }
 }
 
-#[pymethods]
-impl WritableFrame {
-    /// A DLPack capsule over the slot; arguments as for Frame.__dlpack__.
-    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
-    fn __dlpack__<'py>(
-        &self,
-        py: Python<'py>,
-        stream: Option<&Bound<'py, PyAny>>,
-        max_version: Option<(u32, u32)>,
-        dl_device: Option<(i32, i32)>,
-        copy: Option<bool>,
-    ) -> PyResult<Bound<'py, PyCapsule>> {
-        let request = Request::new(stream, max_version, dl_device, copy)?;
-        export::to_capsule(py, self.tensor()?, &self.origin, &request)
-    }
-
-    /// Where the memory is, as DLPack says it: (1, 0) is the CPU.
-    fn __dlpack_device__(&self) -> (i32, i32) {
-        (CPU.kind, CPU.id)
-    }
-
-    /// DLPack's C exchange table (capsule "dlpack_exchange_api"), for frameworks written in C.
-    #[classattr]
-    fn __dlpack_c_exchange_api__(py: Python<'_>) -> PyResult<Py<PyCapsule>> {
-        export::exchange_capsule(py).map(Bound::unbind)
-    }
-
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        // SAFETY: CPython passes a view to fill.
-        unsafe { export::fill_buffer(slf.get().tensor(), slf.into_any(), view, flags) }
-    }
-
-    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
-        // SAFETY: CPython passes each view that was filled, once.
-        unsafe { export::release_buffer(view) }
-    }
-
-    /// The slot as a writable torch.Tensor over the same memory. Raises ImportError without PyTorch.
-    fn torch<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        export::to_torch(slf.as_any(), slf.get().tensor()?)
-    }
+memory_methods! {
+    impl WritableFrame;
 
     /// Plane i of the image, as (rows, elements of a row); of frames with one plane, plane 0 is all of the slot.
     ///
@@ -198,24 +156,6 @@ impl WritableFrame {
         Ok(())
     }
 
-    /// Lengths of the dimensions, in elements.
-    #[getter]
-    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.content()?.shape())
-    }
-
-    /// From one element to the next along each dimension, in bytes.
-    #[getter]
-    fn strides<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.content()?.strides())
-    }
-
-    /// Type of an element, such as "uint8".
-    #[getter]
-    fn dtype(&self) -> PyResult<&'static str> {
-        Ok(self.content()?.dtype().name())
-    }
-
     /// Pixel format as a V4L2 code, such as "RGB3"; None for plain tensors.
     #[getter]
     fn format(&self) -> PyResult<Option<String>> {
@@ -226,12 +166,6 @@ impl WritableFrame {
     #[getter]
     fn nbytes(&self) -> PyResult<u64> {
         Ok(self.content()?.nbytes())
-    }
-
-    /// Address of the slot's first byte in this process.
-    #[getter]
-    fn address(&self) -> PyResult<usize> {
-        self.with(|frame| frame.as_mut_ptr().addr())
     }
 
     fn __repr__(&self) -> String {

@@ -131,7 +131,8 @@ def test_shapes_that_are_none(shape: Any, producer: bips.Producer) -> None:
 
 
 def test_what_a_slot_holds_must_be_said(directory: Path) -> None:
-    for arguments in ({}, {"shape": 4, "size": 4}, {"format": "RGB3"}, {"shape": 4, "format": "RGB3"}):
+    too_little: list[dict[str, Any]] = [{}, {"format": "RGB3"}]
+    for arguments in too_little:
         with pytest.raises(bips.InvalidArgument, match=r"shape=\(…\).*size="):
             bips.Producer("cam", directory=directory, **arguments)
     sizes: list[Any] = [(1, 2, 3), "large", 7, (-1, 2)]
@@ -146,6 +147,32 @@ def test_what_a_slot_holds_must_be_said(directory: Path) -> None:
         bips.Producer("cam", size=(64, 48), format="MP3", directory=directory)
     with pytest.raises(bips.InvalidArgument, match="multiple of 2"):
         bips.Producer("cam", size=(63, 48), format="NV12", directory=directory)
+
+
+@pytest.mark.parametrize("other", [{"format": "RGB3"}, {"size": 4}, {"size": (64, 48), "format": "RGB3"}])
+def test_what_a_slot_holds_is_said_once(other: dict[str, Any], directory: Path) -> None:
+    with pytest.raises(bips.InvalidArgument, match=f"drop {min(other, key=len)} .*drop shape") as error:
+        bips.Producer("cam", shape=(48, 64, 3), directory=directory, **other)
+    check(error, "invalid-argument")
+
+
+@pytest.mark.parametrize("size", [{"size": (64, 48), "format": "RGB3"}, {"size": 4096}])
+def test_a_dtype_beside_size(size: dict[str, Any], directory: Path) -> None:
+    with pytest.raises(bips.InvalidArgument, match="uint8, not float32; drop dtype.*shape=") as error:
+        bips.Producer("cam", dtype="float32", directory=directory, **size)
+    check(error, "invalid-argument")
+    with bips.Producer("cam", dtype="uint8", directory=directory, **size) as producer:
+        assert producer.layout["dtype"] == "uint8"
+
+
+@pytest.mark.parametrize(("format", "named"), [("RGB33", "one of RGB3, "), ("rgb3", "did you mean RGB3")])
+def test_a_format_misspelt(format: str, named: str, directory: Path) -> None:
+    # Named even where there is more to say.
+    rests: list[dict[str, Any]] = [{"size": (64, 48)}, {"shape": (48, 64, 3)}, {}]
+    for rest in rests:
+        with pytest.raises(bips.InvalidArgument, match=f'"{format}".*{named}') as error:
+            bips.Producer("cam", format=format, directory=directory, **rest)
+        check(error, "invalid-argument")
 
 
 def test_memory_that_is_not_there(directory: Path) -> None:
@@ -251,6 +278,7 @@ def test_after_the_producer_ended(producer: bips.Producer, consumer: bips.Consum
     producer.close()
     producer.close()
     assert producer.closed
+    assert consumer.ending == "closed"
     assert [frame.sequence for frame in consumer] == [0, 1]
     for call in (lambda: consumer.receive(timeout=PATIENCE), consumer.try_receive):
         with pytest.raises(bips.Closed, match="connect again") as error:

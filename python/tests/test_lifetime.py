@@ -193,3 +193,30 @@ def test_nothing_is_left_behind(directory: Path) -> None:
         assert bips.streams(directory) == ["a/b.c"]
     assert bips.streams(directory) == []
     assert [path for path in directory.rglob("*") if not path.is_dir()] == []
+
+
+def test_how_the_stream_ended_is_known_after_close(directory: Path) -> None:
+    with bips.Producer("t", shape=4, directory=directory):
+        with bips.Consumer("t", directory=directory) as early:
+            assert early.ending is None
+        late = bips.Consumer("t", directory=directory)
+    late.close()
+    assert (early.ending, late.ending) == (None, "closed")
+
+
+def test_a_capsule_that_there_is_no_memory_for_holds_nothing(frame: bips.Frame, producer: bips.Producer) -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    call = frame.__dlpack__
+    for version in (None, (1, 0)):
+        failed = 0
+        for allocation in range(12):  # more than a call makes
+            testcapi.set_nomemory(allocation, allocation + 1)
+            try:
+                call(max_version=version)
+            except MemoryError:
+                failed += 1
+            finally:
+                testcapi.remove_mem_hooks()
+        assert 0 < failed < 12
+    frame.release()
+    assert held(producer) == 0

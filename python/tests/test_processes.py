@@ -61,6 +61,7 @@ def test_producer_killed(directory: Path, start: Callable[..., Any]) -> None:
     consumer = bips.Consumer("cam", timeout=PATIENCE, directory=directory)
     first = consumer.receive(timeout=PATIENCE)
     assert child.stdout.readline() == "published\n"
+    assert consumer.ending is None
     child.kill()
     child.wait(PATIENCE)
     # What was published is received, what is held stays, then the end is told.
@@ -68,6 +69,7 @@ def test_producer_killed(directory: Path, start: Callable[..., Any]) -> None:
     assert is_whole(first)
     with pytest.raises(bips.Closed):
         consumer.receive(timeout=PATIENCE)
+    assert consumer.ending == "died"
     # The name is free again.
     with bips.Producer("cam", shape=4, directory=directory):
         pass

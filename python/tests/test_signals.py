@@ -1,6 +1,7 @@
 """Blocking calls answer Ctrl-C and let other threads run."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,13 +21,14 @@ WAITS = {
     "acquire": "producer.acquire()",
     "wait_for_consumers": "producer.wait_for_consumers(9)",
     "connect": "bips.Consumer('later', directory=sys.argv[1], timeout=60)",
+    "connect without a time-out": "bips.Consumer('later', directory=sys.argv[1], timeout=math.inf)",
 }
 
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c(wait: str, start: Callable[..., Any]) -> None:
     code = """
-        import bips, sys, time
+        import bips, math, sys, time
         producer = bips.Producer("cam", shape=4, slots=2, directory=sys.argv[1])
         consumer = bips.Consumer("cam", directory=sys.argv[1])
         slots = [producer.acquire(), producer.acquire()]
@@ -48,6 +50,48 @@ def test_ctrl_c(wait: str, start: Callable[..., Any]) -> None:
     assert time.monotonic() - begin < 2
     assert child.stdout.readline() == "0\n"
     assert child.wait(PATIENCE) == 0
+
+
+def test_ctrl_c_while_a_stopped_producer_is_asked(start: Callable[..., Any]) -> None:
+    producer = start("""
+        import bips, sys
+        with bips.Producer("cam", shape=4, directory=sys.argv[1]):
+            print("there", flush=True)
+            sys.stdin.read()
+    """)
+    assert producer.stdout.readline() == "there\n"
+    consumer = start("""
+        import bips, sys
+        print("waiting", flush=True)
+        try:
+            bips.Consumer("cam", directory=sys.argv[1], timeout=60)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """)
+    producer.send_signal(signal.SIGSTOP)
+    try:
+        assert consumer.stdout.readline() == "waiting\n"
+        time.sleep(0.3)
+        begin = time.monotonic()
+        consumer.send_signal(signal.SIGINT)
+        assert consumer.stdout.readline() == "interrupted\n"
+        assert time.monotonic() - begin < 2
+        assert consumer.wait(PATIENCE) == 0
+    finally:
+        producer.send_signal(signal.SIGCONT)
+
+
+def test_what_a_handler_raises_comes_instead_of_the_time_out(directory: Path) -> None:
+    def give_up(*_: object) -> None:
+        raise ZeroDivisionError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(ZeroDivisionError):
+            bips.Consumer("later", directory=directory, timeout=PATIENCE)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_handler_that_does_not_raise_lets_the_wait_go_on(consumer: bips.Consumer) -> None:
@@ -82,6 +126,33 @@ def test_other_threads_run_during_a_wait(consumer: bips.Consumer) -> None:
         done.set()
         thread.join(PATIENCE)
     assert counted > 1000
+
+
+def test_other_threads_run_during_a_look_for_the_next_producer(directory: Path) -> None:
+    with bips.Producer("t", shape=4, directory=directory):
+        consumer = bips.Consumer("t", reconnect=True, directory=directory)
+    counted = 0
+    done = threading.Event()
+
+    def count() -> None:
+        nonlocal counted
+        while not done.wait(0.001):
+            counted += 1
+
+    thread = threading.Thread(target=count)
+    interval = sys.getswitchinterval()
+    try:
+        thread.start()
+        sys.setswitchinterval(PATIENCE)  # nobody gets the GIL who isn't given it
+        end = time.monotonic() + 10
+        while counted < 5 and time.monotonic() < end:
+            assert consumer.try_receive() is None
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join(PATIENCE)
+        consumer.close()
+    assert counted >= 5
 
 
 def test_a_waiting_thread_is_woken_by_a_frame(producer: bips.Producer, consumer: bips.Consumer) -> None:

@@ -71,7 +71,11 @@ pub(crate) fn to_capsule<'py>(
         Some(version) => {
             let managed = to_managed(tensor, version, flags)?;
             // SAFETY: the destructor takes a `ManagedVersioned` by this name, on any thread, and frees it once.
-            unsafe { capsule(py, managed.cast(), VERSIONED, drop_versioned_capsule) }
+            let capsule = unsafe { capsule(py, managed.cast(), VERSIONED, drop_versioned_capsule) };
+            capsule.inspect_err(|_| {
+                // SAFETY: no capsule took it over.
+                unsafe { delete_versioned(managed.as_ptr()) }
+            })
         }
         None => {
             check_legacy(&tensor, origin)?;
@@ -81,7 +85,11 @@ pub(crate) fn to_capsule<'py>(
                 deleter: Some(delete_legacy),
             })?;
             // SAFETY: the destructor takes a `Managed` by this name, on any thread, and frees it once.
-            unsafe { capsule(py, managed.cast(), LEGACY, drop_legacy_capsule) }
+            let capsule = unsafe { capsule(py, managed.cast(), LEGACY, drop_legacy_capsule) };
+            capsule.inspect_err(|_| {
+                // SAFETY: no capsule took it over.
+                unsafe { delete_legacy(managed.as_ptr()) }
+            })
         }
     }
 }

@@ -6,12 +6,14 @@ mod abi;
 mod buffer;
 mod dlpack;
 mod exchange;
+mod methods;
 mod tensor;
 
 pub(crate) use abi::CPU;
 pub(crate) use buffer::{fill_buffer, release_buffer};
 pub(crate) use dlpack::{Request, to_capsule};
 pub(crate) use exchange::{exchange_capsule, to_torch};
+pub(crate) use methods::memory_methods;
 pub(crate) use tensor::Tensor;
 
 use pyo3::prelude::*;
