@@ -26,8 +26,9 @@ struct Stream {
     data: [UnsafeCell<u64>; SLOTS as usize],
 }
 
-// Loom checks the cells itself; that is the point.
+// SAFETY: loom checks every use of the cells itself; that is the point.
 unsafe impl Sync for Stream {}
+// SAFETY: as above.
 unsafe impl Send for Stream {}
 
 impl Stream {
@@ -57,6 +58,7 @@ impl Stream {
     fn publish(&self, slot: u32, clock: u64) -> u64 {
         let mut publisher = self.publisher.lock().unwrap();
         let sequence = publisher.published();
+        // SAFETY: the slot was acquired; were it shared all the same, loom would end the model here.
         self.data[slot as usize].with_mut(|data| unsafe { *data = sequence + 100 });
         let hot = Hot { published: clock, captured: sequence + 500, cpu: 0 };
         publisher.publish(slot, || hot, Some(&[sequence + 900]))
@@ -75,6 +77,7 @@ impl Stream {
     fn check(&self, reader: &Subscriber, taken: Taken) {
         assert_eq!(taken.captured, taken.sequence + 500, "the entry is torn");
         assert_eq!(reader.read_cold(taken.slot), [taken.sequence + 900], "the description is torn");
+        // SAFETY: the slot is leased; were it written all the same, loom would end the model here.
         let value = self.data[taken.slot as usize].with(|data| unsafe { *data });
         assert_eq!(value, taken.sequence + 100, "the frame is torn");
     }
