@@ -58,6 +58,7 @@ mod session;
 #[allow(unsafe_code, reason = "memory that peers write")]
 mod shm;
 mod signaler;
+mod step;
 mod stream;
 mod sync;
 #[cfg(not(bips_loom))]

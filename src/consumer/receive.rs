@@ -8,6 +8,7 @@ use crate::frame::{Frame, SlotInfo};
 use crate::session::{Joining, Patience};
 use crate::shm::Seat;
 use crate::signaler::{TakeError, Taken};
+use crate::step::{Step, reach};
 use crate::sys::{current_cpu, fork};
 use crate::wait::Deadline;
 use std::hint;
@@ -103,6 +104,7 @@ impl Consumer {
         let quiet = || attachment.subscriber.arm(Seat::POLLING, gone);
         if quiet() {
             poll.drain();
+            reach(Step::PollDrained);
             match left {
                 _ if !quiet() => poll.ring(),
                 Some(left) => poll.wait(left),
@@ -144,6 +146,7 @@ impl Consumer {
         self.stats.received += 1;
         self.stats.missed = self.stats.missed.wrapping_add(missed);
         self.attachment.subscriber.count(1, missed);
+        reach(Step::Leased);
         Ok(Frame::new(slot, taken))
     }
 
@@ -186,6 +189,7 @@ impl Consumer {
             }
         };
         self.joining = None;
+        reach(Step::RejoinDone);
         self.attachment.subscriber.resign();
         self.cache = vec![None; attachment.pool.len() as usize];
         self.attachment = Arc::new(attachment);

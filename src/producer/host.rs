@@ -4,6 +4,7 @@ use super::inner::Inner;
 use crate::session::{Host, PollPort, SEAT_BYTES, StreamInfo, Welcome};
 use crate::shm::{Seat, Shared};
 use crate::signaler::{Policy, SeatId};
+use crate::step::{Step, reach};
 use crate::stream::AccessRule;
 use crate::sys::fork::ProcessFd;
 use crate::sys::{Segment, Sharing};
@@ -26,6 +27,7 @@ impl Host for Inner {
         let mut fds = vec![duplicate(self.board.segment())?, seat_fd, duplicate(self.bell.segment())?];
         fds.extend(pool_fds);
         let seat = Shared::<Seat>::over(Arc::new(segment));
+        reach(Step::SeatMade);
 
         let mut state = self.lock();
         if state.publisher.is_closed() {
@@ -38,6 +40,7 @@ impl Host for Inner {
             )
         })?;
         drop(state);
+        reach(Step::SeatTaken);
         self.joined.notify_all();
         let welcome = Welcome {
             stream_id: self.stream_id,

@@ -2,6 +2,7 @@
 
 use super::message::{Reply, Request};
 use super::rendezvous::{self, Appearance};
+use crate::step::{Step, reach};
 use crate::stream::{StreamName, runtime_dir};
 use crate::sys::fork::ProcessFd;
 use crate::sys::socket::{self, Received};
@@ -121,26 +122,26 @@ impl Asking {
                 }
                 _ => patience.deadline.left(),
             };
-            let step = match &mut self.stage {
+            let turn = match &mut self.stage {
                 Stage::Away(_) => self.connect(patience, left)?,
                 Stage::Resting(until) => match until.checked_duration_since(Instant::now()) {
-                    None => Step::Next(Stage::Away(None)),
+                    None => Turn::Next(Stage::Away(None)),
                     Some(rest) => match left {
-                        None => Step::Stay,
+                        None => Turn::Stay,
                         Some(left) => {
                             let rest = left.map_or(rest, |left| left.min(rest));
                             patience.sleep(None, Some(rest))?;
-                            Step::Again
+                            Turn::Again
                         }
                     },
                 },
                 Stage::Asked(..) => self.hear(patience, left)?,
             };
-            match step {
-                Step::Next(stage) => self.stage = stage,
-                Step::Again => {}
-                Step::Stay => return Ok(None),
-                Step::Done(answer) => return Ok(Some(*answer)),
+            match turn {
+                Turn::Next(stage) => self.stage = stage,
+                Turn::Again => {}
+                Turn::Stay => return Ok(None),
+                Turn::Done(answer) => return Ok(Some(*answer)),
             }
             if patience.interrupted() {
                 return Ok(None);
@@ -148,22 +149,24 @@ impl Asking {
         }
     }
 
-    fn connect(&mut self, patience: &Patience<'_>, left: Option<Option<Duration>>) -> Result<Step> {
+    fn connect(&mut self, patience: &Patience<'_>, left: Option<Option<Duration>>) -> Result<Turn> {
         let root = runtime_dir(self.root.as_deref())?;
         match rendezvous::try_connect(&root, &self.name) {
             Ok(Some(socket)) => {
                 let socket = ProcessFd::new(socket)?;
+                reach(Step::AskConnected);
                 // What fails here shows in the answer: a producer that is full says so before it is asked.
                 let _ = socket::send(socket.as_fd(), &self.request.encode(), &[]);
-                return Ok(Step::Next(Stage::Asked(socket, Instant::now())));
+                reach(Step::AskSent);
+                return Ok(Turn::Next(Stage::Asked(socket, Instant::now())));
             }
             // It takes no more connections just now.
             Err(error) if error.kind() == ErrorKind::Timeout => return Ok(self.rest(error)),
             Err(error) => return Err(error),
             Ok(None) => self.refusal = None,
         }
-        let Some(left) = left else { return Ok(Step::Stay) };
-        let Stage::Away(watch) = &mut self.stage else { return Ok(Step::Again) };
+        let Some(left) = left else { return Ok(Turn::Stay) };
+        let Stage::Away(watch) = &mut self.stage else { return Ok(Turn::Again) };
         match watch {
             // Watch first, then look once more: what appears in between is seen either way.
             None => *watch = Some(Appearance::watch(&root, &self.name)?),
@@ -173,40 +176,42 @@ impl Asking {
                 }
             }
         }
-        Ok(Step::Again)
+        Ok(Turn::Again)
     }
 
-    fn hear(&mut self, patience: &Patience<'_>, left: Option<Option<Duration>>) -> Result<Step> {
-        let Stage::Asked(socket, _) = &self.stage else { return Ok(Step::Again) };
+    fn hear(&mut self, patience: &Patience<'_>, left: Option<Option<Duration>>) -> Result<Turn> {
+        let Stage::Asked(socket, _) = &self.stage else { return Ok(Turn::Again) };
         match socket::receive(socket.as_fd())? {
             Received::Empty => {
-                let Some(left) = left else { return Ok(Step::Stay) };
+                let Some(left) = left else { return Ok(Turn::Stay) };
                 patience.sleep(Some(socket.as_fd()), left)?;
-                Ok(Step::Again)
+                Ok(Turn::Again)
             }
             Received::Gone => {
                 let text = "the producer ended while it was asked; try again";
                 Ok(self.rest(Error::new(ErrorKind::NotFound, text)))
             }
-            Received::Message(message, fds) => match Reply::decode(&message)? {
-                // It is just closing, and a successor may take the name; or it is full, and somebody may leave.
-                Reply::Refused(kind @ (ErrorKind::Closed | ErrorKind::Timeout), text) => {
-                    Ok(self.rest(Error::new(kind, text)))
+            Received::Message(message, fds) => {
+                match Reply::decode(&message).inspect(|_| reach(Step::AskAnswered))? {
+                    // It is just closing, and a successor may take the name; or it is full, and somebody may leave.
+                    Reply::Refused(kind @ (ErrorKind::Closed | ErrorKind::Timeout), text) => {
+                        Ok(self.rest(Error::new(kind, text)))
+                    }
+                    Reply::Refused(kind, text) => Err(Error::new(kind, text)),
+                    reply => match std::mem::replace(&mut self.stage, Stage::Away(None)) {
+                        Stage::Asked(socket, _) => Ok(Turn::Done(Box::new((socket, reply, fds)))),
+                        _ => Ok(Turn::Again),
+                    },
                 }
-                Reply::Refused(kind, text) => Err(Error::new(kind, text)),
-                reply => match std::mem::replace(&mut self.stage, Stage::Away(None)) {
-                    Stage::Asked(socket, _) => Ok(Step::Done(Box::new((socket, reply, fds)))),
-                    _ => Ok(Step::Again),
-                },
-            },
+            }
         }
     }
 
-    fn rest(&mut self, refusal: Error) -> Step {
+    fn rest(&mut self, refusal: Error) -> Turn {
         self.refusal = Some(refusal);
         let until = Instant::now() + self.rest;
         self.rest = (self.rest * 2).min(REST.1);
-        Step::Next(Stage::Resting(until))
+        Turn::Next(Stage::Resting(until))
     }
 
     /// What it still waited for when time was up.
@@ -226,7 +231,7 @@ impl Asking {
     }
 }
 
-enum Step {
+enum Turn {
     Next(Stage),
     Again,
     /// Time is up.

@@ -7,6 +7,7 @@ use crate::plan::Registry;
 use crate::pool::Pool;
 use crate::shm::{Bell, Board, Seat, Shared};
 use crate::signaler::{Policy, Subscriber};
+use crate::step::{Step, reach};
 use crate::stream::StreamName;
 use crate::sys::fork::ProcessFd;
 use crate::sys::monitor::{self, Interest, Watch, Watched};
@@ -105,7 +106,10 @@ impl Link {
     fn ask_for_poll(&self) -> Result<PollPair> {
         if !self.asked.load(Relaxed) {
             match socket::send(self.socket.as_fd(), &Request::Poll.encode(), &[]) {
-                Ok(true) => self.asked.store(true, Relaxed),
+                Ok(true) => {
+                    reach(Step::PollAsked);
+                    self.asked.store(true, Relaxed);
+                }
                 Ok(false) => return Err(stopped()),
                 Err(_) => return PollPair::ended(), // hung up
             }
@@ -135,6 +139,7 @@ impl Link {
 
     fn install(&self, pair: PollPair) -> &PollPair {
         let poll = self.poll.get_or_init(|| pair);
+        reach(Step::PollKept);
         fence(SeqCst); // ORDERING: pairs with the fence in `Link::ready`; one of the two sees what the other wrote
         if self.gone.load(Relaxed) {
             poll.hang_up();
@@ -273,6 +278,8 @@ fn seat(
         asked: AtomicBool::new(false),
         poll: OnceLock::new(),
     });
+    reach(Step::JoinMapped);
     let watched = monitor::watch(link.clone(), Interest::End)?;
+    reach(Step::JoinDone);
     Ok(Attachment { subscriber, pool, welcome, link, _watched: watched })
 }

@@ -1,5 +1,6 @@
 //! Names in the runtime directory: taking one, giving it back, waiting for one.
 
+use crate::step::{Step, reach};
 use crate::stream::{AccessRule, StreamName, runtime_dir};
 use crate::sys::fork::ProcessFd;
 use crate::sys::socket;
@@ -134,6 +135,7 @@ impl Claim {
             if now.is_ok_and(|now| now.st_ino == inode) {
                 let _ = ftruncate(&file, 0);
                 let _ = write(&file, format!("{}\n", std::process::id()).as_bytes());
+                reach(Step::ClaimLocked);
                 directory.remove(&directory.temporary());
                 return Ok(Self { directory, lock: file });
             }
@@ -149,6 +151,7 @@ impl Claim {
         let directory = &self.directory;
         let temporary = directory.temporary();
         let socket = socket::bind_in(directory.fd.as_fd(), &temporary)?;
+        reach(Step::ClaimBound);
         let named = self.admit_and_name(rule, &temporary).and_then(|()| socket::begin_to_listen(&socket));
         if let Err(error) = named {
             directory.remove(&temporary);
@@ -159,6 +162,7 @@ impl Claim {
             directory.remove(&temporary);
             Error::system("naming the stream's socket", errno)
         })?;
+        reach(Step::ClaimNamed);
         Ok(socket)
     }
 
@@ -204,6 +208,7 @@ impl Drop for Claim {
         }
         let directory = &self.directory;
         directory.remove(&directory.socket());
+        reach(Step::CloseUnnamed);
         directory.remove(&directory.lock());
         // Explicitly: a forked child may share this lock.
         let _ = flock(self.lock.as_fd(), FlockArg::Unlock);

@@ -3,6 +3,7 @@
 use super::message::{Reply, Request, StreamInfo, Welcome};
 use super::rendezvous::Claim;
 use crate::signaler::{Policy, Port, SeatId};
+use crate::step::{Step, reach};
 use crate::stream::AccessRule;
 use crate::sys::fork::ProcessFd;
 use crate::sys::monitor::{self, Interest, Watch, Watched};
@@ -97,6 +98,7 @@ impl Server {
         // In this order: nobody new comes in, the name is free, and only then consumers look for a successor.
         if let Some((listener, _watched)) = self.listening.take() {
             socket::hang_up(listener.socket.as_fd());
+            reach(Step::CloseUnheard);
             while let Ok(socket) = socket::accept(listener.socket.as_fd()) {
                 if let Ok(socket) = ProcessFd::new(socket) {
                     self.connections.retire(Arc::new(socket));
@@ -104,6 +106,7 @@ impl Server {
             }
         }
         self.claim = None;
+        reach(Step::CloseUnlocked);
         let open = std::mem::take(&mut self.connections.lock().by_id);
         for (connection, _watched) in open.into_values() {
             self.connections.retire(connection.socket.clone());
@@ -301,7 +304,9 @@ impl Connection {
                 let (seat, welcome, fds) = host.admit(policy, port)?;
                 *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Seated(seat);
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                Ok(self.reply(&Reply::Welcome(welcome), &fds))
+                let told = self.reply(&Reply::Welcome(welcome), &fds);
+                reach(Step::WelcomeSent);
+                Ok(told)
             }
             (Request::Poll, Phase::Seated(seat)) => {
                 let (wait, signal) = socket::pair()?;
@@ -309,7 +314,10 @@ impl Connection {
                 if !host.set_poll(seat, ProcessFd::new(signal)?) {
                     return Err(Error::protocol("a consumer has one poll socket"));
                 }
-                Ok(self.reply(&Reply::PollSocket, &[wait.as_fd(), copy.as_fd()]))
+                reach(Step::PollInstalled);
+                let told = self.reply(&Reply::PollSocket, &[wait.as_fd(), copy.as_fd()]);
+                reach(Step::PollSent);
+                Ok(told)
             }
             _ => Err(Error::protocol("a request at the wrong time")),
         }

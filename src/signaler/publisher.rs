@@ -2,6 +2,7 @@
 
 use super::{Policy, bit, mask};
 use crate::shm::{Bell, Board, Cold, RING, Seat, Shared, State};
+use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -112,19 +113,24 @@ impl<P: Port> Publisher<P> {
         if let Some(cold) = cold {
             *version = version.wrapping_add(1);
             self.board.write_cold(slot, cold);
+            reach(Step::PublishDescribed);
         }
         let entry = self.board.entry(sequence);
         entry.stamp.store(0, Relaxed);
         order::FE(); // ORDERING(FE, release fence) -> C1
+        reach(Step::PublishCleared);
         let hot = hot();
         entry.slot.store(slot, Relaxed);
         entry.version.store(*version, Relaxed);
         entry.cpu.store(hot.cpu, Relaxed);
         entry.published.store(hot.published, Relaxed);
         entry.captured.store(hot.captured, Relaxed);
+        reach(Step::PublishWritten);
         self.tail = sequence + 1;
         entry.stamp.store(self.tail, order::P4()); // ORDERING(P4, release) -> C1
+        reach(Step::PublishStamped);
         self.board.tail().store(self.tail, order::P5()); // ORDERING(P5, release) -> C7
+        reach(Step::PublishCounted);
 
         self.ring[sequence as usize % RING] = slot;
         self.last_use[slot as usize] = self.tail;
@@ -139,6 +145,7 @@ impl<P: Port> Publisher<P> {
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.board.set_state(State::Closed, order::P6()); // ORDERING(P6, release) -> C8
+        reach(Step::CloseMarked);
         self.wake();
         self.bell.ring(); // our own threads that wait for a slot
     }
@@ -154,6 +161,7 @@ impl<P: Port> Publisher<P> {
             // Read before the exchange: an exchange would take the line away from a consumer that is awake.
             let how = member.seat.parked().load(Relaxed);
             if how != Seat::AWAKE && member.seat.parked().clear(how) {
+                reach(if how == Seat::ASLEEP { Step::WakeCleared } else { Step::WakeSignalled });
                 match how {
                     // One: a consumer receives in one thread. If it puts a thousand more to sleep here, it is
                     // not we who pay for waking them, under our lock.
@@ -162,6 +170,7 @@ impl<P: Port> Publisher<P> {
                 }
             }
         }
+        reach(Step::WakeDone);
     }
 
     /// Seats a consumer: it gets the last `history` frames there are, then every one from now on.
@@ -183,6 +192,7 @@ impl<P: Port> Publisher<P> {
     pub(crate) fn leave(&mut self, id: SeatId) -> Option<Member<P>> {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members.swap_remove(at);
+        reach(Step::MemberRemoved);
         if self.sleepers > 0 {
             self.bell.ring();
         }
@@ -243,11 +253,13 @@ impl<P: Port> Publisher<P> {
         self.board.hungry().store(1, Relaxed);
         let seen = self.bell.read();
         order::FH(); // ORDERING(FH, fence) -> FF
+        reach(Step::HungerAnnounced);
         seen
     }
 
     /// The opposite of [`Publisher::hungry`].
     pub(crate) fn fed(&mut self) {
+        reach(Step::HungerOver);
         self.sleepers -= 1;
         if self.sleepers == 0 {
             self.board.hungry().store(0, Relaxed);

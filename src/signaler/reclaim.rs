@@ -2,6 +2,7 @@
 
 use super::{Policy, Port, Publisher, SeatId, bit, mask};
 use crate::shm::{RING, Seat};
+use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -39,6 +40,7 @@ impl<P: Port> Publisher<P> {
                 Ok(busy) => busy,
                 Err(id) => return Acquired::Violation(id),
             };
+            reach(Step::AcquireScanned);
             self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
             if let Some(slot) = self.take_hottest() {
                 return Acquired::Slot(slot);
@@ -55,6 +57,7 @@ impl<P: Port> Publisher<P> {
         let slot = self.hottest(self.known_free)?;
         self.known_free &= !bit(slot);
         self.hold(slot);
+        reach(Step::AcquireHeld);
         Some(slot)
     }
 
@@ -124,6 +127,7 @@ impl<P: Port> Publisher<P> {
                 if !(member.reached..=victim).contains(&cursor) {
                     continue;
                 }
+                reach(Step::EvictChosen);
                 let moved = member.seat.cursor().compare_exchange(
                     cursor,
                     victim + 1,
@@ -132,6 +136,7 @@ impl<P: Port> Publisher<P> {
                 );
                 // Lost: the consumer moved on by itself. The next scan sees where to.
                 if moved.is_ok() {
+                    reach(Step::EvictMoved);
                     member.reached = victim + 1;
                     member.evicted += victim + 1 - cursor;
                     self.evicted += victim + 1 - cursor;

@@ -2,6 +2,7 @@
 
 use super::{Policy, bit};
 use crate::shm::{Bell, Board, Cold, Seat, Shared, State};
+use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -93,7 +94,9 @@ impl Subscriber {
                 return Err(TakeError::TooManyHeld);
             }
             let slot = bit(taken.slot);
+            reach(Step::TakeRead);
             let held = self.seat.held().fetch_or(slot, order::C2()); // ORDERING(C2, relaxed) -> C3, C9
+            reach(Step::TakeHeld);
             let next = cursor.wrapping_add(1);
             let moved = match self.policy {
                 // Nobody evicts a reliable consumer, so its cursor is its own: no exchange needed.
@@ -107,14 +110,17 @@ impl Subscriber {
                 }
             };
             if moved {
+                reach(Step::TakeMoved);
                 if held & slot != 0 {
                     return Err(TakeError::Protocol); // the slot was ours: nobody may publish it again
                 }
                 return Ok(Some(taken));
             }
+            reach(Step::TakeLost);
             // The producer evicted us. Give the slot back, unless an older frame of ours lies in it.
             if held & slot == 0 {
                 self.seat.held().fetch_and(!slot, order::C4()); // ORDERING(C4, release) -> P2
+                reach(Step::TakeReturned);
                 self.freed();
             }
         }
@@ -132,6 +138,7 @@ impl Subscriber {
         let to = tail.wrapping_sub(depth);
         // ORDERING(C6, acq_rel) -> P1
         if self.seat.cursor().compare_exchange(cursor, to, order::C6(), Relaxed).is_ok() {
+            reach(Step::SkipMoved);
             self.freed();
         }
         true
@@ -146,6 +153,7 @@ impl Subscriber {
     #[inline]
     pub(crate) fn release(&self, slot: u32) {
         self.seat.held().fetch_and(!bit(slot), order::C5()); // ORDERING(C5, release) -> P2
+        reach(Step::ReleaseCleared);
         self.freed();
     }
 
@@ -153,6 +161,7 @@ impl Subscriber {
     pub(crate) fn resign(&self) {
         // Against an eviction under way: its exchange expects another value and fails.
         self.seat.cursor().store(Seat::RESIGNED, order::C10()); // ORDERING(C10, release) -> P1
+        reach(Step::Resigned);
         order::FC(); // ORDERING(FC, fence) -> FH
         self.ring_if_hungry();
     }
@@ -168,6 +177,7 @@ impl Subscriber {
     fn ring_if_hungry(&self) {
         if self.board.hungry().load(Relaxed) != 0 {
             self.bell.ring();
+            reach(Step::ReleaseRung);
         }
     }
 
@@ -185,6 +195,7 @@ impl Subscriber {
     /// neither readable nor announced would lose the next frame.
     pub(crate) fn arm(&self, how: u32, gone: impl Fn() -> bool) -> bool {
         self.seat.parked().store(how, Relaxed);
+        reach(if how == Seat::ASLEEP { Step::ParkAnnounced } else { Step::PollAnnounced });
         order::FK(); // ORDERING(FK, fence) -> FP
         let quiet = !(self.has_next() || self.is_closed() || gone());
         if !quiet && how == Seat::ASLEEP {
@@ -202,6 +213,7 @@ impl Subscriber {
     pub(crate) fn park(&self, timeout: Option<Duration>, gone: impl Fn() -> bool) {
         if self.arm(Seat::ASLEEP, gone) {
             self.seat.parked().wait(Seat::ASLEEP, timeout);
+            reach(Step::ParkWoken);
             self.disarm();
         }
     }

@@ -1,5 +1,7 @@
-//! A backend that fails as planned, for unit tests of programs built on bips.
+//! For tests of programs built on bips: a backend that fails as planned, and processes that die as planned.
 
+mod death;
 mod simulated;
 
+pub use death::{Side, die_at, steps};
 pub use simulated::{Damage, Operation, Simulated};

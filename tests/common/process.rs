@@ -80,6 +80,11 @@ impl Peer {
         }
     }
 
+    /// All that a child that has ended said and nobody heard.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.from.iter().collect()
+    }
+
     #[track_caller]
     pub(crate) fn expect(&mut self, text: &str) {
         let said = self.hear();
