@@ -4,6 +4,7 @@
 
 mod attach;
 mod cores;
+mod death;
 mod floor;
 mod latency;
 mod link;
@@ -43,6 +44,8 @@ enum What {
     Scale(Output),
     /// From nothing to the first frame in hand, and the memory that a consumer costs
     Attach(Pinned),
+    /// From the kill of a consumer until that is seen, and until a waiting producer has its slot
+    Death(Output),
     /// The other process of a measurement
     #[command(hide = true)]
     Peer(peer::Args),
@@ -76,6 +79,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
         What::Throughput(output) => throughput::run(output),
         What::Scale(output) => scale::run(output),
         What::Attach(output) => attach::run(output),
+        What::Death(output) => death::run(output),
         What::Peer(args) => peer::run(args, place),
     }
 }

@@ -8,10 +8,12 @@ use std::thread::JoinHandle;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::cores::pin;
+use super::death::Victim;
 use super::floor::SharedPage;
 use super::link::{Link, Upkeep, Waiting, consume, produce};
 use super::{attach, scale, throughput};
@@ -55,6 +57,11 @@ pub(super) enum Task {
         stream: String,
         count: usize,
     },
+    /// Join `stream`, or lease and read so many of its frames; keep them all.
+    Hold {
+        stream: String,
+        count: usize,
+    },
 }
 
 pub(super) fn run(args: &Args, place: &Place) -> Outcome {
@@ -65,8 +72,13 @@ pub(super) fn run(args: &Args, place: &Place) -> Outcome {
     }
     let page = SharedPage::inherited(args.page)?;
     let directory = place.path().ok_or_else(|| Failure::usage("the peer needs --directory"))?;
-    let mut worker =
-        Worker { page, directory: directory.into(), registry: bips_backends::registry(), link: None };
+    let mut worker = Worker {
+        page,
+        directory: directory.into(),
+        registry: bips_backends::registry(),
+        link: None,
+        victim: Victim::default(),
+    };
     let mut stdout = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| Failure::system("read the next task", error))?;
@@ -89,6 +101,7 @@ struct Worker {
     directory: PathBuf,
     registry: bips::Registry,
     link: Option<Link>,
+    victim: Victim,
 }
 
 impl Worker {
@@ -115,6 +128,9 @@ impl Worker {
                 );
             }
             Task::Gather(gather) => return gather.run(&self.directory, &self.registry, &self.page),
+            Task::Hold { stream, count } => {
+                self.victim.work(&self.directory, &self.registry, &stream, count)?;
+            }
             Task::Attach { stream, count } => {
                 return attach::measure(&self.directory, &self.registry, &stream, count);
             }
@@ -129,6 +145,7 @@ pub(super) struct Peer {
     answers: Lines<BufReader<ChildStdout>>,
     page: Arc<SharedPage>,
     watcher: Option<JoinHandle<()>>,
+    pid: Pid,
 }
 
 impl Peer {
@@ -152,16 +169,22 @@ impl Peer {
         let (Some(tasks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::failed("the other process has no pipes"));
         };
+        let pid = Pid::from_raw(child.id().cast_signed());
         let watcher = std::thread::spawn({
             let page = Arc::clone(&page);
             move || watch(child, &page)
         });
         let answers = BufReader::new(answers).lines();
-        Ok(Self { tasks: Some(tasks), answers, page, watcher: Some(watcher) })
+        Ok(Self { tasks: Some(tasks), answers, page, watcher: Some(watcher), pid })
     }
 
     pub(super) fn page(&self) -> &SharedPage {
         &self.page
+    }
+
+    /// Its process, until it was waited for.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Sets the peer to work; its answer is fetched with [`Peer::answer`].
