@@ -137,19 +137,20 @@ mod stopping {
     /// What a thread that stops unwinds with; nothing of the signaler does anything when dropped.
     pub(crate) struct Stopped;
 
-    std::thread_local! {
-        static AT: Cell<Option<Step>> = const { Cell::new(None) };
+    // Loom's threads are not the system's.
+    loom::thread_local! {
+        static AT: Cell<Option<Step>> = Cell::new(None);
     }
 
     pub(crate) fn reach(step: Step) {
-        if AT.get() == Some(step) {
-            AT.set(None);
+        if AT.with(Cell::get) == Some(step) {
+            AT.with(|at| at.set(None));
             std::panic::resume_unwind(Box::new(Stopped));
         }
     }
 
     /// The calling thread of the model stops when it reaches this step.
     pub(crate) fn stop_at(step: Option<Step>) {
-        AT.set(step);
+        AT.with(|at| at.set(step));
     }
 }

@@ -4,6 +4,8 @@
 //! a detected data race. `BIPS_WEAK=name` weakens one ordering; the model named beside it in the table of
 //! orderings must then fail, in words that `cargo xtask loom --weaken` knows (`xtask/src/loom.rs`).
 
+mod deaths;
+
 use super::*;
 use crate::shm::{Bell, Board, Seat, Shared};
 use crate::sync::order::{FENCES, ORDERINGS};
