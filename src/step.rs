@@ -37,8 +37,6 @@ steps! {
         SeatMade = "admit: the seat is made, the consumer not yet seated";
         SeatTaken = "admit: the consumer is seated, and not told";
         WelcomeSent = "admit: the consumer is told";
-        PollInstalled = "poll: the poll socket is installed, and not sent";
-        PollSent = "poll: the poll socket is sent";
         AcquireScanned = "acquire: the seats are read";
         AcquireHeld = "acquire: a slot is taken";
         EvictChosen = "evict: a victim is chosen";
@@ -49,7 +47,6 @@ steps! {
         PublishStamped = "publish: the entry is stamped, the tail not moved";
         PublishCounted = "publish: the tail is moved, nobody woken";
         WakeCleared = "wake: a sleeper is marked awake, and not woken";
-        WakeSignalled = "wake: a poller is marked awake, and not signalled";
         WakeDone = "wake: everybody is woken";
         HungerAnnounced = "hunger: announced, before the last look";
         HungerOver = "hunger: over, not yet taken back";
@@ -65,8 +62,6 @@ steps! {
         AskAnswered = "join: the welcome is read";
         JoinMapped = "join: everything is mapped, the producer not watched";
         JoinDone = "join: done";
-        PollAsked = "poll: a poll socket is asked for";
-        PollKept = "poll: the poll socket is here";
         TakeRead = "take: the entry is read, nothing claimed";
         TakeHeld = "take: the slot is claimed, the cursor not moved";
         TakeMoved = "take: the cursor is moved";
@@ -78,8 +73,8 @@ steps! {
         ReleaseRung = "release: a hungry producer is told";
         ParkAnnounced = "park: announced, before the last look";
         ParkWoken = "park: woken, not yet taken back";
-        PollAnnounced = "poll: announced, before the descriptor is emptied";
-        PollDrained = "poll: the descriptor is emptied";
+        PollDrained = "poll: the descriptor is emptied, before the last look";
+        PollWoken = "poll: woken, the descriptor not yet readable";
         Resigned = "resign: the cursor says that nothing more is taken";
         RejoinDone = "rejoin: seated at the next producer, the old seat kept";
     }

@@ -7,7 +7,7 @@ mod common;
 
 use bips::{Ending, ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
-use common::wire::{self, Fake, JOIN, POLL, REFUSED, Raw};
+use common::wire::{self, Fake, JOIN, REFUSED, Raw};
 use common::{SOON, Scratch, assert_says, eventually, publish, receive};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io::Write;
@@ -41,7 +41,7 @@ fn a_consumer_that_sends_descriptors_is_refused_and_leaves_none() {
     for (seated, message) in [
         (false, wire::join(None)),
         (false, wire::message(MAJOR, JOIN, &[1])),
-        (true, wire::message(MAJOR, POLL, &[])),
+        (true, wire::message(MAJOR, JOIN, &[])),
         (true, b"no message".to_vec()),
     ] {
         for count in [1, 250, MOST] {

@@ -159,7 +159,7 @@ fn the_65th_consumer_is_refused() {
     let mut all: Vec<_> =
         (0..64).map(|_| scratch.consumer("cam").policy(LATEST).connect().unwrap()).collect();
     let error = scratch.consumer("cam").connect().unwrap_err();
-    assert_says(&error, ErrorKind::Unsupported, &["64 seats", "end a consumer"]);
+    assert_says(&error, ErrorKind::Timeout, &["64 seats", "end a consumer"]);
     assert_eq!(bips::query("cam", Some(scratch.path())).unwrap().consumers.len(), 64);
     publish(&producer);
     for consumer in &mut all {

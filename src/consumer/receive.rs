@@ -6,7 +6,6 @@ use crate::describe::Described;
 use crate::error::ReceiveError;
 use crate::frame::{Frame, SlotInfo};
 use crate::session::{Joining, Patience};
-use crate::shm::Seat;
 use crate::signaler::{TakeError, Taken};
 use crate::step::{Step, reach};
 use crate::sys::{current_cpu, fork};
@@ -101,7 +100,7 @@ impl Consumer {
             return;
         };
         // Announce, empty, announce again: what came in between had its signal thrown away.
-        let quiet = || attachment.subscriber.arm(Seat::POLLING, gone);
+        let quiet = || attachment.subscriber.arm(gone).is_some();
         if quiet() {
             poll.drain();
             reach(Step::PollDrained);

@@ -1,19 +1,18 @@
 //! The producer as its session sees it: seating consumers, letting them go, and what it says about itself.
 
 use super::inner::Inner;
-use crate::session::{Host, PollPort, SEAT_BYTES, StreamInfo, Welcome};
+use crate::session::{Contact, Host, SEAT_BYTES, StreamInfo, Welcome};
 use crate::shm::{Seat, Shared};
 use crate::signaler::{Policy, SeatId};
 use crate::step::{Step, reach};
 use crate::stream::AccessRule;
-use crate::sys::fork::ProcessFd;
 use crate::sys::{Segment, Sharing};
 use crate::{Error, ErrorKind, Result};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Host for Inner {
-    fn admit(&self, policy: Policy, port: PollPort) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
+    fn admit(&self, policy: Policy, contact: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
         if policy == Policy::Reliable && !self.reliable {
             return Err(Error::new(
                 ErrorKind::AccessDenied,
@@ -33,9 +32,9 @@ impl Host for Inner {
         if state.publisher.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
         }
-        let seat = state.publisher.join(seat, policy, port).ok_or_else(|| {
+        let seat = state.publisher.join(seat, policy, contact).ok_or_else(|| {
             Error::new(
-                ErrorKind::Unsupported,
+                ErrorKind::Timeout,
                 "all 64 seats of this stream are taken; end a consumer, or relay the stream by one of them",
             )
         })?;
@@ -58,12 +57,15 @@ impl Host for Inner {
     }
 
     fn leave(&self, seat: SeatId) {
-        let member = self.lock().publisher.leave(seat);
-        drop(member); // closes and unmaps outside the lock
-    }
-
-    fn set_poll(&self, seat: SeatId, socket: ProcessFd) -> bool {
-        self.lock().publisher.member_mut(seat).is_some_and(|member| member.port.set_poll(socket))
+        let (member, closed) = {
+            let mut state = self.lock();
+            (state.publisher.leave(seat), state.publisher.is_closed())
+        };
+        // Outside the lock. Whoever keeps the seat's descriptor must not keep its memory at our cost; but consumers of
+        // a stream that has ended still drain it.
+        if let Some(member) = member.filter(|_| !closed) {
+            member.discard();
+        }
     }
 
     fn info(&self) -> StreamInfo {

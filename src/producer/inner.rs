@@ -3,7 +3,7 @@
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
 use crate::pool::Pool;
-use crate::session::{BOARD_BYTES, ConsumerInfo, PollPort};
+use crate::session::{BOARD_BYTES, ConsumerInfo, Contact};
 use crate::shm::{Bell, Board, Shared};
 use crate::signaler::{Acquired, Hot, Publisher, bit};
 use crate::stream::{AccessRule, StreamName};
@@ -48,7 +48,7 @@ pub(crate) struct Inner {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) publisher: Publisher<PollPort>,
+    pub(super) publisher: Publisher<Contact>,
     clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
     plain: u64,

@@ -231,6 +231,17 @@ impl Asking {
     }
 }
 
+impl Drop for Asking {
+    fn drop(&mut self) {
+        // Explicitly: a forked child may share the connection, and would keep the seat that comes by it.
+        if let Stage::Asked(socket, _) = &self.stage
+            && socket.is_ours()
+        {
+            socket::hang_up(socket.as_fd());
+        }
+    }
+}
+
 enum Turn {
     Next(Stage),
     Again,

@@ -1,7 +1,8 @@
-//! A consumer's place at a producer: joining, the connection that holds it, and the poll descriptor.
+//! A consumer's place at a producer: joining, and the connection that holds it.
 
-use super::asking::{ANSWER, Asking, Patience, poll_timeout};
+use super::asking::{Asking, Patience};
 use super::message::{Reply, Request, Welcome};
+use super::pollable::Pollable;
 use crate::handle::Access;
 use crate::plan::Registry;
 use crate::pool::Pool;
@@ -10,17 +11,13 @@ use crate::signaler::{Policy, Subscriber};
 use crate::step::{Step, reach};
 use crate::stream::StreamName;
 use crate::sys::fork::ProcessFd;
-use crate::sys::monitor::{self, Interest, Watch, Watched};
-use crate::sys::socket::{self, Received};
-use crate::sys::{PAGE, Segment, Sharing};
+use crate::sys::monitor::{self, Interest, Verdict, Watch, Watched};
+use crate::sys::{PAGE, Segment, Sharing, aside};
 use crate::{Error, ErrorKind, ExternalHandle, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::*, fence};
+use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 /// Bytes of the board's, each seat's and the bell's segment.
 pub(crate) const BOARD_BYTES: u64 = size_of::<Board>() as u64;
@@ -76,12 +73,10 @@ pub(crate) struct Attachment {
 /// The connection to the producer, as the monitor watches it.
 #[derive(Debug)]
 struct Link {
-    socket: ProcessFd,
+    socket: Arc<ProcessFd>,
     subscriber: Subscriber,
     gone: AtomicBool,
-    /// Whether a poll socket was asked for: its answer may come later than we cared to wait.
-    asked: AtomicBool,
-    poll: OnceLock<PollPair>,
+    poll: OnceLock<Arc<Pollable>>,
 }
 
 impl Watch for Link {
@@ -90,69 +85,25 @@ impl Watch for Link {
     }
 
     /// Watched for its end only: the producer is gone, or has expelled us.
-    fn ready(&self) -> bool {
+    fn ready(&self) -> Verdict {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
         self.subscriber.wake_self();
-        fence(SeqCst); // ORDERING: pairs with the fence in `Link::install`
+        Verdict::End
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if !self.socket.is_ours() {
+            return; // in a forked child the seat is the parent's, and so is the thread
+        }
         if let Some(poll) = self.poll.get() {
-            poll.hang_up();
+            poll.stop();
+            self.subscriber.wake_self();
         }
-        false
+        // Explicitly: a forked child may share this connection. And never waiting for what a producer left in it.
+        aside::put_down(&self.socket, || {});
     }
-}
-
-impl Link {
-    /// Asks the producer for a poll socket.
-    fn ask_for_poll(&self) -> Result<PollPair> {
-        if !self.asked.load(Relaxed) {
-            match socket::send(self.socket.as_fd(), &Request::Poll.encode(), &[]) {
-                Ok(true) => {
-                    reach(Step::PollAsked);
-                    self.asked.store(true, Relaxed);
-                }
-                Ok(false) => return Err(stopped()),
-                Err(_) => return PollPair::ended(), // hung up
-            }
-        }
-        let until = Instant::now() + ANSWER;
-        loop {
-            match socket::receive(self.socket.as_fd())? {
-                Received::Gone => return PollPair::ended(),
-                Received::Message(message, fds) => match Reply::decode(&message)? {
-                    Reply::PollSocket => return PollPair::of(fds),
-                    Reply::Refused(kind, text) => return Err(Error::new(kind, text)),
-                    _ => return Err(Error::protocol("the producer answered something else than was asked")),
-                },
-                Received::Empty => {}
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(stopped());
-            }
-            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, poll_timeout(Some(left))) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("waiting for the poll socket", errno)),
-            }
-        }
-    }
-
-    fn install(&self, pair: PollPair) -> &PollPair {
-        let poll = self.poll.get_or_init(|| pair);
-        reach(Step::PollKept);
-        fence(SeqCst); // ORDERING: pairs with the fence in `Link::ready`; one of the two sees what the other wrote
-        if self.gone.load(Relaxed) {
-            poll.hang_up();
-        }
-        poll
-    }
-}
-
-fn stopped() -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        "the producer does not answer the wish for a poll descriptor; is it stopped? Try again later",
-    )
 }
 
 impl Attachment {
@@ -166,68 +117,27 @@ impl Attachment {
         self.subscriber.is_closed() || self.is_gone()
     }
 
-    /// A descriptor that is readable when the producer has signalled, and for good after its end; made on first use.
+    /// A descriptor that is readable when there may be something to receive, and for good after the producer's end;
+    /// made on first use.
     pub(crate) fn poll_fd(&self) -> Result<RawFd> {
         let poll = match self.link.poll.get() {
             Some(poll) => poll,
-            None => self.link.install(self.link.ask_for_poll()?),
+            None => {
+                let poll = Pollable::start(&self.subscriber)?;
+                self.link.poll.get_or_init(|| poll)
+            }
         };
-        Ok(poll.wait.as_raw_fd())
+        Ok(poll.number())
     }
 
     /// The poll descriptor, if it was ever asked for.
-    pub(crate) fn poll(&self) -> Option<&PollPair> {
-        self.link.poll.get()
+    pub(crate) fn poll(&self) -> Option<&Pollable> {
+        self.link.poll.get().map(Arc::as_ref)
     }
 
     /// Bytes mapped to talk with the producer, the frames aside.
     pub(crate) fn control_bytes(&self) -> u64 {
         BOARD_BYTES + SEAT_BYTES + BELL_BYTES
-    }
-}
-
-/// A socket on which the producer signals a consumer that waits in `poll`.
-#[derive(Debug)]
-pub(crate) struct PollPair {
-    wait: ProcessFd,
-    /// The producer's end too, so that the consumer can signal itself.
-    signal: ProcessFd,
-}
-
-impl PollPair {
-    fn of(fds: Vec<OwnedFd>) -> Result<Self> {
-        let [wait, signal] = <[OwnedFd; 2]>::try_from(fds)
-            .map_err(|_| Error::protocol("the producer sent no pair of poll sockets"))?;
-        Ok(Self { wait: ProcessFd::new(wait)?, signal: ProcessFd::new(signal)? })
-    }
-
-    /// Of a producer that is gone: readable for good, which is the truth.
-    fn ended() -> Result<Self> {
-        let (wait, signal) = socket::pair()?;
-        let pair = Self { wait: ProcessFd::new(wait)?, signal: ProcessFd::new(signal)? };
-        pair.hang_up();
-        Ok(pair)
-    }
-
-    fn hang_up(&self) {
-        socket::hang_up(self.wait.as_fd());
-    }
-
-    /// Sleeps until it is readable, a signal comes, or `timeout` is over. It stays readable.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        // Whatever ends it, the caller looks again.
-        let _ = poll(&mut [PollFd::new(self.wait.as_fd(), PollFlags::POLLIN)], poll_timeout(timeout));
-    }
-
-    /// Empties it, so that it is readable only for what comes next.
-    pub(crate) fn drain(&self) {
-        socket::drain(self.wait.as_fd());
-    }
-
-    /// Makes it readable.
-    pub(crate) fn ring(&self) {
-        // Full is readable already; hung up is readable for good.
-        let _ = socket::send(self.signal.as_fd(), &[1], &[]);
     }
 }
 
@@ -272,10 +182,9 @@ fn seat(
     let slots = welcome.slots.len() as u32;
     let subscriber = Subscriber::new(board, seat, bell, policy, slots, welcome.max_held);
     let link = Arc::new(Link {
-        socket,
+        socket: Arc::new(socket),
         subscriber: subscriber.clone(),
         gone: AtomicBool::new(false),
-        asked: AtomicBool::new(false),
         poll: OnceLock::new(),
     });
     reach(Step::JoinMapped);

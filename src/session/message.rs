@@ -20,8 +20,6 @@ pub(crate) enum Request {
     Join(Policy),
     /// Tell me about the stream.
     Query,
-    /// Give me a socket on which you signal me; only after Join, once.
-    Poll,
 }
 
 /// To a client, first message.
@@ -29,8 +27,6 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Welcome(Welcome),
     Info(StreamInfo),
-    /// The pair of sockets comes as descriptors: the one to wait at, the one to signal on.
-    PollSocket,
     Refused(ErrorKind, String),
 }
 
@@ -120,11 +116,9 @@ pub struct ConsumerInfo {
 mod tag {
     pub(super) const JOIN: u16 = 1;
     pub(super) const QUERY: u16 = 2;
-    pub(super) const POLL: u16 = 3;
     pub(super) const WELCOME: u16 = 16;
     pub(super) const INFO: u16 = 17;
     pub(super) const REFUSED: u16 = 18;
-    pub(super) const POLL_SOCKET: u16 = 19;
 }
 
 fn begin(tag: u16) -> Writer {
@@ -183,7 +177,6 @@ impl Request {
         let mut writer = begin(match self {
             Self::Join(_) => tag::JOIN,
             Self::Query => tag::QUERY,
-            Self::Poll => tag::POLL,
         });
         if let Self::Join(policy) = self {
             write_policy(&mut writer, policy);
@@ -196,7 +189,6 @@ impl Request {
         match open(&mut reader)? {
             tag::JOIN => read_policy(&mut reader).map(Self::Join),
             tag::QUERY => Ok(Self::Query),
-            tag::POLL => Ok(Self::Poll),
             tag => {
                 Err(Error::protocol(format!("the peer sent request {tag}, which this version does not know")))
             }
@@ -209,7 +201,6 @@ impl Reply {
         match self {
             Self::Welcome(welcome) => welcome.encode(),
             Self::Info(info) => info.encode(),
-            Self::PollSocket => begin(tag::POLL_SOCKET).finish(),
             Self::Refused(kind, text) => {
                 let mut writer = begin(tag::REFUSED);
                 writer.u32(*kind as u32).text(text, MAX_TEXT);
@@ -223,7 +214,6 @@ impl Reply {
         match open(&mut reader)? {
             tag::WELCOME => Welcome::decode(&mut reader).map(Self::Welcome),
             tag::INFO => StreamInfo::decode(&mut reader).map(Self::Info),
-            tag::POLL_SOCKET => Ok(Self::PollSocket),
             tag::REFUSED => {
                 let kind = ErrorKind::from_code(reader.u32()?);
                 Ok(Self::Refused(kind, reader.text(MAX_TEXT)?))
@@ -401,7 +391,6 @@ mod tests {
         for reply in [
             Reply::Welcome(welcome()),
             Reply::Info(info()),
-            Reply::PollSocket,
             Reply::Refused(ErrorKind::NameTaken, "no".into()),
         ] {
             let message = reply.encode();

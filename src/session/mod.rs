@@ -5,6 +5,7 @@ mod attachment;
 mod codec;
 mod listing;
 mod message;
+mod pollable;
 mod rendezvous;
 mod server;
 
@@ -14,4 +15,4 @@ pub use listing::{query, streams};
 pub use message::{ConsumerInfo, StreamInfo};
 pub(crate) use message::{MemoryEntry, SlotEntry, Welcome};
 pub(crate) use rendezvous::Claim;
-pub(crate) use server::{Host, PollPort, Server};
+pub(crate) use server::{Contact, Host, Server};

@@ -2,17 +2,18 @@
 
 use super::message::{Reply, Request, StreamInfo, Welcome};
 use super::rendezvous::Claim;
-use crate::signaler::{Policy, Port, SeatId};
+use crate::signaler::{Policy, SeatId};
 use crate::step::{Step, reach};
 use crate::stream::AccessRule;
+use crate::sys::aside;
 use crate::sys::fork::ProcessFd;
-use crate::sys::monitor::{self, Interest, Watch, Watched};
+use crate::sys::monitor::{self, Interest, Verdict, Watch, Watched};
 use crate::sys::socket::{self, OVERFLOW_UID, Peer, Plain};
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -22,55 +23,41 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Most connections at a time: every seat, and as many that are only asking.
 const MAX_CONNECTIONS: usize = 128;
 
+/// How many more are taken at a time to be told so.
+const MAX_REFUSED: usize = 32;
+
+/// How often to look whether the last word of a connection that is over was read.
+const UNREAD: Duration = Duration::from_millis(100);
+
+/// How long to leave connections in the queue when there are as many as that.
+const CROWDED: Duration = Duration::from_millis(100);
+
+/// How long to leave something alone for which descriptors or memory are missing.
+const SHORTAGE: Duration = Duration::from_millis(10);
+
 /// What the server needs of its producer.
 pub(crate) trait Host: Send + Sync {
     /// Seats a consumer. The descriptors are those of the welcome: board, seat, bell, memory objects.
-    fn admit(&self, policy: Policy, port: PollPort) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
+    fn admit(&self, policy: Policy, port: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
     /// The consumer is gone, or broke the protocol.
     fn leave(&self, seat: SeatId);
-    /// From now on signal the consumer on this socket when it polls. False if there is one already.
-    fn set_poll(&self, seat: SeatId, socket: ProcessFd) -> bool;
     /// The public facts.
     fn info(&self) -> StreamInfo;
     /// Who may come in.
     fn rule(&self) -> AccessRule;
 }
 
-/// The way back to a consumer: who it is, its control socket, and its poll socket if it asked for one.
+/// Who a consumer is, and its control socket.
 #[derive(Debug)]
-pub(crate) struct PollPort {
+pub(crate) struct Contact {
     pub(crate) peer: Peer,
     control: Arc<ProcessFd>,
-    poll: Option<ProcessFd>,
 }
 
-impl PollPort {
-    /// Whether it was the first.
-    pub(crate) fn set_poll(&mut self, socket: ProcessFd) -> bool {
-        if self.poll.is_some() {
-            return false;
-        }
-        // Frames published before this moment did not know the socket.
-        let _ = socket::send(socket.as_fd(), &[1], &[]);
-        self.poll = Some(socket);
-        true
-    }
-
+impl Contact {
     /// Ends the connection; the consumer learns it at once.
     pub(crate) fn hang_up(&self) {
         socket::hang_up(self.control.as_fd());
-        if let Some(poll) = &self.poll {
-            socket::hang_up(poll.as_fd());
-        }
-    }
-}
-
-impl Port for PollPort {
-    fn signal(&self) {
-        if let Some(poll) = &self.poll {
-            // Full means already signalled; any other failure is the consumer's own doing.
-            let _ = socket::send(poll.as_fd(), &[1], &[]);
-        }
     }
 }
 
@@ -87,7 +74,7 @@ impl Server {
     pub(crate) fn start(claim: Claim, host: &Arc<impl Host + 'static>) -> Result<Self> {
         let socket = ProcessFd::new(claim.listen(&host.rule())?)?;
         let host: Weak<dyn Host> = Arc::downgrade(&(host.clone() as Arc<dyn Host>));
-        let connections = Arc::new(Connections { host, open: Mutex::default(), stuck: AtomicUsize::new(0) });
+        let connections = Arc::new(Connections { host, open: Mutex::default() });
         let listener = Arc::new(Listener { socket, connections: connections.clone() });
         let watched = monitor::watch(listener.clone(), Interest::Input)?;
         Ok(Self { listening: Some((listener, watched)), connections, claim: Some(claim) })
@@ -97,19 +84,19 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         // In this order: nobody new comes in, the name is free, and only then consumers look for a successor.
         if let Some((listener, _watched)) = self.listening.take() {
-            socket::hang_up(listener.socket.as_fd());
+            listener.close();
             reach(Step::CloseUnheard);
-            while let Ok(socket) = socket::accept(listener.socket.as_fd()) {
-                if let Ok(socket) = ProcessFd::new(socket) {
-                    self.connections.retire(Arc::new(socket));
-                }
-            }
         }
         self.claim = None;
         reach(Step::CloseUnlocked);
-        let open = std::mem::take(&mut self.connections.lock().by_id);
+        let open = {
+            let mut open = self.connections.lock();
+            open.closed = true;
+            std::mem::take(&mut open.by_id)
+        };
         for (connection, _watched) in open.into_values() {
-            self.connections.retire(connection.socket.clone());
+            connection.leave_seat();
+            connection.hang_up();
         }
     }
 }
@@ -118,14 +105,14 @@ impl Server {
 struct Connections {
     host: Weak<dyn Host>,
     open: Mutex<Open>,
-    /// Connections that have ended but whose closing hangs on what their peer left in them.
-    stuck: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Open {
     by_id: HashMap<u64, (Arc<Connection>, Watched)>,
     next: u64,
+    /// The stream has ended: nobody is let in any more.
+    closed: bool,
 }
 
 impl Connections {
@@ -133,52 +120,45 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether not even another refusal can be afforded.
+    fn is_crowded(&self) -> bool {
+        self.lock().by_id.len() >= MAX_CONNECTIONS + MAX_REFUSED
+    }
+
     fn add(self: &Arc<Self>, socket: OwnedFd) -> Result<()> {
         let socket = Arc::new(ProcessFd::new(socket)?);
+        let added = self.open(&socket);
+        if added.is_err() {
+            aside::put_down(&socket, || {});
+        }
+        added
+    }
+
+    fn open(self: &Arc<Self>, socket: &Arc<ProcessFd>) -> Result<()> {
         let peer = socket::peer(socket.as_fd())?;
         let mut open = self.lock();
-        if open.by_id.len() + self.stuck.load(Relaxed) >= MAX_CONNECTIONS {
-            let text = "the producer has as many connections as it allows; end a consumer, or try again";
-            let refused = Reply::Refused(ErrorKind::Timeout, text.into());
-            let _ = socket::send(socket.as_fd(), &refused.encode(), &[]);
-            drop(open);
-            self.retire(socket);
-            return Err(Error::protocol("too many connections at a time"));
+        if open.closed {
+            return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
         }
         open.next += 1;
         let id = open.next;
-        let deadline = Instant::now() + PATIENCE;
         let connection = Arc::new(Connection {
             id,
-            socket,
+            socket: socket.clone(),
             peer,
-            phase: Mutex::new(Phase::Silent(deadline)),
+            phase: Mutex::new(Phase::Silent(Instant::now() + PATIENCE)),
+            emptied: Arc::new(AtomicBool::new(true)),
             all: Arc::downgrade(self),
         });
+        if open.by_id.len() >= MAX_CONNECTIONS {
+            tracing::warn!("too many connections at a time; one was refused");
+            let text = "the producer has as many connections as it allows; end a consumer, or try again";
+            connection.reply(&Reply::Refused(ErrorKind::Timeout, text.into()), &[]);
+            connection.hang_up();
+        }
         let watched = monitor::watch(connection.clone(), Interest::Input)?;
         open.by_id.insert(id, (connection, watched));
         Ok(())
-    }
-
-    /// Hangs up, and closes the connection where nobody has to wait for it: its peer may have left a descriptor in it
-    /// whose last user we are, and closing a file can block (FUSE, a socket that lingers).
-    fn retire(self: &Arc<Self>, socket: Arc<ProcessFd>) {
-        socket::hang_up(socket.as_fd());
-        if !socket::may_hold_descriptors(socket.as_fd()) {
-            return;
-        }
-        self.stuck.fetch_add(1, Relaxed);
-        let all = self.clone();
-        let kept = socket.clone();
-        let emptied = monitor::quiet_thread("bips-close", move || {
-            socket::discard(socket.as_fd());
-            drop(socket);
-            all.stuck.fetch_sub(1, Relaxed);
-        });
-        if let Err(error) = emptied {
-            tracing::warn!(%error, "a connection stays open: no thread to close it in");
-            std::mem::forget(kept);
-        }
     }
 
     fn remove(&self, id: u64) {
@@ -199,29 +179,51 @@ struct Listener {
     connections: Arc<Connections>,
 }
 
+impl Listener {
+    /// Nobody can connect any more; who has done so and was not yet accepted is hung up on.
+    fn close(self: &Arc<Self>) {
+        socket::hang_up(self.socket.as_fd());
+        let listener = self.clone();
+        let empty = move || {
+            while let Ok(socket) = socket::accept(listener.socket.as_fd()) {
+                socket::hang_up(socket.as_fd());
+                socket::discard(socket.as_fd());
+            }
+        };
+        if !socket::may_hold_descriptors(self.socket.as_fd()) {
+            empty();
+        } else if let Err(error) = aside::quiet_thread("bips-close", empty) {
+            tracing::warn!(%error, "the socket stays open: no thread to close it in");
+            std::mem::forget(self.clone());
+        }
+    }
+}
+
 impl Watch for Listener {
     fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    fn ready(&self) -> bool {
+    fn ready(&self) -> Verdict {
+        if self.connections.is_crowded() {
+            return Verdict::Pause(CROWDED);
+        }
         match socket::accept(self.socket.as_fd()) {
             Ok(socket) => {
                 if let Err(error) = self.connections.add(socket) {
                     tracing::warn!(%error, "connection dropped");
                 }
-                true
+                Verdict::Keep
             }
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => true,
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Verdict::Keep,
             Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)) => {
-                // The connection stays queued and would be reported at once: give others a moment to close.
+                // The connection stays queued and would be reported at once.
                 tracing::warn!(%errno, "can't accept a consumer now; raise `ulimit -n`");
-                std::thread::sleep(Duration::from_millis(10));
-                true
+                Verdict::Pause(SHORTAGE)
             }
             Err(errno) => {
                 tracing::error!(%errno, "no consumer can join any more; make the producer anew");
-                false
+                Verdict::End
             }
         }
     }
@@ -232,6 +234,8 @@ enum Phase {
     /// Connected, nothing said; until then.
     Silent(Instant),
     Seated(SeatId),
+    /// Hung up on; looked at then whether it costs us something still.
+    Over(Instant),
 }
 
 #[derive(Debug)]
@@ -240,6 +244,8 @@ struct Connection {
     socket: Arc<ProcessFd>,
     peer: Peer,
     phase: Mutex<Phase>,
+    /// Whether nothing a peer left in the socket is being thrown away just now.
+    emptied: Arc<AtomicBool>,
     all: Weak<Connections>,
 }
 
@@ -248,7 +254,10 @@ impl Watch for Connection {
         self.socket.as_fd()
     }
 
-    fn ready(&self) -> bool {
+    fn ready(&self) -> Verdict {
+        if let Phase::Over(_) = self.phase() {
+            return Verdict::Deafen;
+        }
         let keep = match socket::receive_plain(self.socket.as_fd()) {
             Ok(Plain::Message(message)) => self.message(&message),
             Ok(Plain::Descriptors) => Err(Error::protocol("a consumer has no descriptors to send")),
@@ -257,36 +266,45 @@ impl Watch for Connection {
             Err(error) => Err(error),
         };
         match keep {
-            Ok(true) => return true,
+            Ok(true) => return Verdict::Keep,
             Ok(false) => {}
+            // A shortage of ours. A seat ends with its peer or by a violation, never so: its leases would come free
+            // while they are read.
+            Err(error) if error.kind() != ErrorKind::Protocol && self.is_seated() => {
+                tracing::warn!(%error, pid = self.peer.pid, "can't hear a consumer now");
+                return Verdict::Pause(SHORTAGE);
+            }
             Err(error) => {
                 tracing::debug!(%error, pid = self.peer.pid, "refused");
                 self.reply(&Reply::Refused(error.kind(), error.to_string()), &[]);
             }
         }
-        self.end();
-        false
+        if self.end() { Verdict::End } else { Verdict::Deafen }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase() {
-            Phase::Silent(until) => Some(until),
+            Phase::Silent(until) | Phase::Over(until) => Some(until),
             Phase::Seated(_) => None,
         }
     }
 
     fn late(&self) -> bool {
-        let silent = matches!(self.phase(), Phase::Silent(_));
-        if silent {
-            self.end();
+        match self.phase() {
+            Phase::Silent(_) => !self.end(),
+            Phase::Over(_) => !self.settle(),
+            Phase::Seated(_) => true,
         }
-        !silent
     }
 }
 
 impl Connection {
     fn phase(&self) -> Phase {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
     /// Whether to keep the connection.
@@ -300,24 +318,17 @@ impl Connection {
                 Ok(false)
             }
             (Request::Join(policy), Phase::Silent(_)) => {
-                let port = PollPort { peer: self.peer, control: self.socket.clone(), poll: None };
-                let (seat, welcome, fds) = host.admit(policy, port)?;
-                *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Seated(seat);
+                let contact = Contact { peer: self.peer, control: self.socket.clone() };
+                let (seat, welcome, fds) = host.admit(policy, contact)?;
+                self.set_phase(Phase::Seated(seat));
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                let told = self.reply(&Reply::Welcome(welcome), &fds);
-                reach(Step::WelcomeSent);
-                Ok(told)
-            }
-            (Request::Poll, Phase::Seated(seat)) => {
-                let (wait, signal) = socket::pair()?;
-                let copy = signal.try_clone().map_err(|error| Error::system("dup", error))?;
-                if !host.set_poll(seat, ProcessFd::new(signal)?) {
-                    return Err(Error::protocol("a consumer has one poll socket"));
+                if !self.reply(&Reply::Welcome(welcome), &fds) {
+                    // More of our user's descriptors are on their way than the kernel allows. This fits.
+                    let text = "the producer can't pass its memory on just now; try again";
+                    return Err(Error::new(ErrorKind::Timeout, text));
                 }
-                reach(Step::PollInstalled);
-                let told = self.reply(&Reply::PollSocket, &[wait.as_fd(), copy.as_fd()]);
-                reach(Step::PollSent);
-                Ok(told)
+                reach(Step::WelcomeSent);
+                Ok(true)
             }
             _ => Err(Error::protocol("a request at the wrong time")),
         }
@@ -349,12 +360,44 @@ impl Connection {
         matches!(socket::send(self.socket.as_fd(), &reply.encode(), fds), Ok(true))
     }
 
-    fn end(&self) {
-        let Some(all) = self.all.upgrade() else { return };
-        if let (Phase::Seated(seat), Some(host)) = (self.phase(), all.host.upgrade()) {
+    fn is_seated(&self) -> bool {
+        matches!(self.phase(), Phase::Seated(_))
+    }
+
+    fn leave_seat(&self) {
+        let host = self.all.upgrade().and_then(|all| all.host.upgrade());
+        if let (Phase::Seated(seat), Some(host)) = (self.phase(), host) {
             host.leave(seat);
         }
-        all.retire(self.socket.clone());
-        all.remove(self.id);
+    }
+
+    /// Hangs up without waiting for what its peer left in the connection.
+    fn hang_up(&self) {
+        self.set_phase(Phase::Over(Instant::now() + UNREAD));
+        self.emptied.store(false, SeqCst);
+        let emptied = self.emptied.clone();
+        if !aside::put_down(&self.socket, move || emptied.store(true, SeqCst)) {
+            self.emptied.store(true, SeqCst);
+        }
+    }
+
+    /// Ends the connection; whether it is gone altogether.
+    fn end(&self) -> bool {
+        self.leave_seat();
+        self.hang_up();
+        self.settle()
+    }
+
+    /// Lets go of the connection if it costs nothing any more: its queue is empty, and our last word, whose descriptors
+    /// count against our user, is read. Until then it counts as one of those we allow.
+    fn settle(&self) -> bool {
+        if !self.emptied.load(SeqCst) || socket::is_unread(self.socket.as_fd()) {
+            self.set_phase(Phase::Over(Instant::now() + UNREAD));
+            return false;
+        }
+        if let Some(all) = self.all.upgrade() {
+            all.remove(self.id);
+        }
+        true
     }
 }

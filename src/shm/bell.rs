@@ -15,10 +15,14 @@ impl Bell {
     /// The longest a producer trusts the bell before it looks for itself.
     pub(crate) const RECHECK: Duration = Duration::from_millis(5);
 
+    /// Threads of a producer that may wait for a slot and be woken at once.
+    const SLEEPERS: u32 = 8;
+
     pub(crate) fn ring(&self) {
         self.rung.add(order::B1()); // ORDERING(B1, release) -> B2
-        // All: several threads of the producer may sleep here, and strangers, for whoever may ring may listen.
-        self.rung.wake_all();
+        // Some: several threads of the producer may sleep here, but so may any number of strangers, at the cost of
+        // whoever rings. Should they take the place of one of ours, it looks for itself before long.
+        self.rung.wake_some(Self::SLEEPERS);
     }
 
     pub(crate) fn read(&self) -> u32 {

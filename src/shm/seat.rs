@@ -38,12 +38,9 @@ impl Seat {
     /// Value of the cursor of a consumer that takes no more frames but still holds some.
     pub(crate) const RESIGNED: u64 = u64::MAX;
 
-    /// Awake.
-    pub(crate) const AWAKE: u32 = 0;
-    /// Asleep on the futex word.
-    pub(crate) const ASLEEP: u32 = 1;
-    /// Waiting in `poll` for the poll socket.
-    pub(crate) const POLLING: u32 = 2;
+    /// Bit of `parked` that says the consumer waits; whoever wakes it adds 1, which clears the bit and makes every
+    /// wait a number of its own.
+    pub(crate) const WAITS: u32 = 1;
 
     /// The next sequence the consumer takes.
     #[inline]
@@ -57,7 +54,7 @@ impl Seat {
         &self.progress.held
     }
 
-    /// How the consumer waits, one of [`Seat::AWAKE`], [`Seat::ASLEEP`], [`Seat::POLLING`].
+    /// Odd while the consumer waits to be woken; the word it sleeps on.
     #[inline]
     pub(crate) fn parked(&self) -> &Word {
         &self.parked

@@ -8,21 +8,19 @@ mod deaths;
 
 use super::*;
 use crate::shm::{Bell, Board, Seat, Shared};
+use crate::sync::Word;
 use crate::sync::order::{FENCES, ORDERINGS};
 use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use std::sync::atomic::Ordering::Relaxed;
 
 const SLOTS: u32 = 2;
 
-struct Silent;
-impl Port for Silent {
-    fn signal(&self) {}
-}
-
 /// What the producer's process shares between its own threads, and what everyone shares.
 struct Stream {
-    publisher: Mutex<Publisher<Silent>>,
+    publisher: Mutex<Publisher<()>>,
     board: Shared<Board>,
     bell: Shared<Bell>,
     data: [UnsafeCell<u64>; SLOTS as usize],
@@ -44,7 +42,7 @@ impl Stream {
 
     fn join(&self, policy: Policy, max_held: u32) -> (SeatId, Subscriber) {
         let seat = Shared::new(Seat::default());
-        let id = self.publisher.lock().unwrap().join(seat.clone(), policy, Silent).unwrap();
+        let id = self.publisher.lock().unwrap().join(seat.clone(), policy, ()).unwrap();
         (id, Subscriber::new(self.board.clone(), seat, self.bell.clone(), policy, SLOTS, max_held))
     }
 
@@ -227,6 +225,56 @@ fn loom_park() {
         let slot = stream.acquire().unwrap();
         stream.publish(slot, SLOW);
         consumer.join().unwrap();
+    });
+}
+
+/// A consumer with a descriptor for event loops: a thread of its own sleeps in its place and makes the descriptor,
+/// here another word, readable. What it tells of is never lost, though the consumer empties it first.
+#[test]
+fn loom_pollable() {
+    explore(2, || {
+        let stream = Stream::new(1);
+        let (_, reader) = stream.join(Policy::Reliable, 1);
+        let event = Arc::new(Word::default());
+        let ring = |event: &Word| {
+            event.store(1, Relaxed);
+            event.wake_all();
+        };
+        let stopped = Arc::new(AtomicBool::new(false));
+        let helper = {
+            let (event, reader, stopped) = (event.clone(), reader.clone(), stopped.clone());
+            let mut last = reader.last_wake();
+            thread::spawn(move || {
+                while let Some(wake) = reader.await_wake(last, || stopped.load(Relaxed)) {
+                    ring(&event);
+                    last = wake;
+                }
+            })
+        };
+        let consumer = {
+            let stream = stream.clone();
+            thread::spawn(move || {
+                let taken = loop {
+                    if let Some(taken) = reader.take().unwrap() {
+                        break taken;
+                    }
+                    if reader.arm(|| false).is_some() {
+                        event.store(0, Relaxed);
+                        if reader.arm(|| false).is_some() {
+                            event.wait(0, None);
+                        }
+                    }
+                };
+                stream.check(&reader, taken);
+                reader.release(taken.slot);
+                stopped.store(true, Relaxed);
+                reader.wake_self();
+            })
+        };
+        let slot = stream.acquire().unwrap();
+        stream.publish(slot, SLOW);
+        consumer.join().unwrap();
+        helper.join().unwrap();
     });
 }
 

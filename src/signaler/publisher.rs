@@ -6,12 +6,6 @@ use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How to reach a consumer that waits in `poll` instead of on its futex word.
-pub(crate) trait Port {
-    /// Makes the consumer's poll descriptor readable; must not block.
-    fn signal(&self);
-}
-
 /// A seat in the producer's list. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SeatId(u64);
@@ -70,7 +64,15 @@ pub(crate) struct Publisher<P> {
 /// Frames closer together than this, in ns, can't have been written through to more than about 100 KB.
 const HASTE: u64 = 2_000;
 
-impl<P: Port> Publisher<P> {
+impl<P> Member<P> {
+    /// Gives the memory of the seat back, of a consumer that is gone or was put out.
+    #[cfg(not(bips_loom))]
+    pub(crate) fn discard(self) {
+        self.seat.segment().discard();
+    }
+}
+
+impl<P> Publisher<P> {
     pub(crate) fn new(
         board: Shared<Board>,
         bell: Shared<Bell>,
@@ -135,6 +137,10 @@ impl<P: Port> Publisher<P> {
         self.ring[sequence as usize % RING] = slot;
         self.last_use[slot as usize] = self.tail;
         self.drop_own(slot);
+        if self.sleepers > 0 {
+            // With no reader the slot is free again, and another thread of ours may wait for one.
+            self.bell.ring();
+        }
         self.in_haste = hot.published.wrapping_sub(self.last_published) < HASTE;
         self.last_published = hot.published;
         self.wake();
@@ -158,16 +164,14 @@ impl<P: Port> Publisher<P> {
     fn wake(&self) {
         order::FP(); // ORDERING(FP, fence) -> FK
         for member in &self.members {
+            let parked = member.seat.parked();
             // Read before the exchange: an exchange would take the line away from a consumer that is awake.
-            let how = member.seat.parked().load(Relaxed);
-            if how != Seat::AWAKE && member.seat.parked().clear(how) {
-                reach(if how == Seat::ASLEEP { Step::WakeCleared } else { Step::WakeSignalled });
-                match how {
-                    // One: a consumer receives in one thread. If it puts a thousand more to sleep here, it is
-                    // not we who pay for waking them, under our lock.
-                    Seat::ASLEEP => member.seat.parked().wake_one(),
-                    _ => member.port.signal(),
-                }
+            let now = parked.load(Relaxed);
+            if now & Seat::WAITS != 0 && parked.advance(now) {
+                reach(Step::WakeCleared);
+                // One: a consumer waits in one thread. If it puts a thousand more to sleep here, it is not we who
+                // pay for waking them, under our lock.
+                parked.wake_one();
             }
         }
         reach(Step::WakeDone);
@@ -197,10 +201,6 @@ impl<P: Port> Publisher<P> {
             self.bell.ring();
         }
         Some(member)
-    }
-
-    pub(crate) fn member_mut(&mut self, id: SeatId) -> Option<&mut Member<P>> {
-        self.members.iter_mut().find(|member| member.id == id)
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberView<'_, P>> {

@@ -1,6 +1,6 @@
 //! Which slots are free: read off the seats, never counted. A seat that says nonsense is given up.
 
-use super::{Policy, Port, Publisher, SeatId, bit, mask};
+use super::{Policy, Publisher, SeatId, bit, mask};
 use crate::shm::{RING, Seat};
 use crate::step::{Step, reach};
 use crate::sync::order;
@@ -23,7 +23,7 @@ pub(crate) enum Acquired {
     Violation(SeatId),
 }
 
-impl<P: Port> Publisher<P> {
+impl<P> Publisher<P> {
     /// Takes a free slot for writing, the one used last if that is free: its memory is still in the cache.
     ///
     /// While frames follow each other in haste the slots found free before are used up first: nobody can have

@@ -4,7 +4,7 @@ use super::{Policy, bit};
 use crate::shm::{Bell, Board, Cold, Seat, Shared, State};
 use crate::step::{Step, reach};
 use crate::sync::order;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 /// How often a take begins anew after losing against an eviction.
@@ -188,43 +188,68 @@ impl Subscriber {
         self.board.state(order::C8()) == State::Closed // ORDERING(C8, acquire) -> P6
     }
 
-    /// Announces that this consumer is about to wait, in the way `how` says. True: go ahead and wait.
-    /// False: something happened meanwhile, look again. `gone` is this side's own reason not to wait.
+    /// Announces that this consumer is about to wait: go ahead with the token, or, with none, look again, because
+    /// something happened meanwhile. `gone` is this side's own reason not to wait.
     ///
-    /// A poller stays announced even then: the producer signals once too often at worst, but a descriptor that is
-    /// neither readable nor announced would lose the next frame.
-    pub(crate) fn arm(&self, how: u32, gone: impl Fn() -> bool) -> bool {
-        self.seat.parked().store(how, Relaxed);
-        reach(if how == Seat::ASLEEP { Step::ParkAnnounced } else { Step::PollAnnounced });
+    /// Either way the announcement stands until [`Subscriber::disarm`]: the producer wakes once too often at worst.
+    pub(crate) fn arm(&self, gone: impl Fn() -> bool) -> Option<u32> {
+        let parked = self.seat.parked();
+        // An exchange, never a store: the word must not go back to a number that was used.
+        let token = parked.set(Seat::WAITS);
+        reach(Step::ParkAnnounced);
         order::FK(); // ORDERING(FK, fence) -> FP
-        let quiet = !(self.has_next() || self.is_closed() || gone());
-        if !quiet && how == Seat::ASLEEP {
-            self.disarm();
-        }
-        quiet
+        (!(self.has_next() || self.is_closed() || gone())).then_some(token)
     }
 
     /// Awake again.
     pub(crate) fn disarm(&self) {
-        self.seat.parked().store(Seat::AWAKE, Relaxed);
+        let parked = self.seat.parked();
+        let now = parked.load(Relaxed);
+        if now & Seat::WAITS != 0 {
+            parked.advance(now); // else somebody woke us just now
+        }
     }
 
     /// Sleeps until woken, at most `timeout`. May return for no reason.
     pub(crate) fn park(&self, timeout: Option<Duration>, gone: impl Fn() -> bool) {
-        if self.arm(Seat::ASLEEP, gone) {
-            self.seat.parked().wait(Seat::ASLEEP, timeout);
+        if let Some(token) = self.arm(gone) {
+            self.seat.parked().wait(token, timeout);
             reach(Step::ParkWoken);
-            self.disarm();
+        }
+        self.disarm();
+    }
+
+    /// Wakes this consumer's own sleeper, for instance because its producer died. Call after writing the reason.
+    pub(crate) fn wake_self(&self) {
+        order::FP(); // ORDERING(FP, fence) -> FK
+        let parked = self.seat.parked();
+        // Whatever the word says: a producer may have advanced it and died before it woke anyone.
+        let now = parked.set(Seat::WAITS);
+        parked.advance(now); // ORDERING: its release pairs with the load in `Subscriber::await_wake`
+        // All: the producer can have seated strangers here, and it will not help whom a wake-up of one misses.
+        parked.wake_all();
+    }
+
+    /// For a thread that does nothing but pass wake-ups on: sleeps until somebody was woken since `last`, or
+    /// `stopped`, which is written before [`Subscriber::wake_self`]. Gives the number to go on with.
+    pub(crate) fn await_wake(&self, last: u32, stopped: impl Fn() -> bool) -> Option<u32> {
+        let parked = self.seat.parked();
+        loop {
+            let now = parked.load(Acquire); // ORDERING: pairs with the store in `Subscriber::wake_self`
+            if stopped() {
+                return None;
+            }
+            // A wait that began and ended between two looks shows: each has a number of its own.
+            if now & Seat::WAITS == 0 && now != last {
+                return Some(now);
+            }
+            parked.wait(now, None);
         }
     }
 
-    /// Wakes this consumer's own sleeper, for instance because its producer died.
-    pub(crate) fn wake_self(&self) {
-        order::FP(); // ORDERING(FP, fence) -> FK
-        // Whatever the word says: a producer may have cleared it and died before it woke anyone.
-        self.seat.parked().store(Seat::AWAKE, Relaxed);
-        // All: the producer can have seated strangers here, and it will not help whom a wake-up of one misses.
-        self.seat.parked().wake_all();
+    /// The number to begin with in [`Subscriber::await_wake`].
+    pub(crate) fn last_wake(&self) -> u32 {
+        self.seat.parked().load(Relaxed) & !Seat::WAITS
     }
 
     fn has_next(&self) -> bool {

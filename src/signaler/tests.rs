@@ -3,22 +3,11 @@
 use super::*;
 use crate::shm::{Bell, Board, Seat, Shared};
 use crate::sys::{PAGE, Segment, Sharing};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Counts its signals.
-#[derive(Debug, Default)]
-struct Signals(Cell<u32>);
-
-impl Port for Signals {
-    fn signal(&self) {
-        self.0.set(self.0.get() + 1);
-    }
-}
-
 struct Stream {
-    publisher: Publisher<Signals>,
+    publisher: Publisher<()>,
     board: Shared<Board>,
     bell: Shared<Bell>,
     slots: u32,
@@ -37,7 +26,7 @@ impl Stream {
 
     fn join(&mut self, policy: Policy) -> (SeatId, Subscriber, Shared<Seat>) {
         let seat = Shared::<Seat>::over(Arc::new(Segment::create("seat", PAGE, Sharing::ReadWrite).unwrap()));
-        let id = self.publisher.join(seat.clone(), policy, Signals::default()).unwrap();
+        let id = self.publisher.join(seat.clone(), policy, ()).unwrap();
         let subscriber = Subscriber::new(
             self.board.clone(),
             seat.clone(),
@@ -263,7 +252,7 @@ fn nonsense_in_a_seat_is_found_and_costs_only_that_seat() {
         assert!(stream.publish().is_some());
         assert_eq!([sequence(&reader), sequence(&reader)], [Some(0), Some(1)]);
         reader.release(0);
-        assert!(stream.publisher.member_mut(good).is_some());
+        assert!(stream.publisher.leave(good).is_some());
     }
 }
 
@@ -290,20 +279,40 @@ fn publishing_a_slot_that_is_leased_is_refused_by_the_consumer() {
 }
 
 #[test]
-fn pollers_are_signalled_once_sleepers_not_at_all() {
+fn each_wait_has_a_number_of_its_own() {
     let mut stream = Stream::new(4, 2, 0);
-    let (id, reader, _) = stream.join(Policy::KeepLast(1));
-    assert!(reader.arm(Seat::POLLING, || false));
+    let (_, reader, seat) = stream.join(Policy::KeepLast(1));
+    let first = reader.arm(|| false).unwrap();
+    assert_eq!(first & Seat::WAITS, Seat::WAITS);
+    assert_eq!(reader.arm(|| false), Some(first), "the same wait");
     stream.publish();
+    assert_eq!(seat.parked().load(Relaxed), first + 1, "woken");
     stream.publish();
-    assert_eq!(stream.publisher.member_mut(id).unwrap().port.0.get(), 1);
-    assert!(!reader.arm(Seat::POLLING, || false), "something is there: no reason to wait");
+    assert_eq!(seat.parked().load(Relaxed), first + 1, "once");
+    assert_eq!(reader.arm(|| false), None, "something is there: no reason to wait");
     sequence(&reader);
-    assert!(!reader.arm(Seat::POLLING, || true), "gone is a reason not to wait");
-    assert!(reader.arm(Seat::POLLING, || false));
+    assert_eq!(reader.arm(|| true), None, "gone is a reason not to wait");
+    assert_eq!(reader.arm(|| false), Some(first + 2));
+    reader.disarm();
+    assert_eq!(seat.parked().load(Relaxed), first + 3);
+    reader.disarm();
+    assert_eq!(seat.parked().load(Relaxed), first + 3, "awake already");
+    reader.arm(|| false).unwrap();
     stream.publisher.close();
-    assert_eq!(stream.publisher.member_mut(id).unwrap().port.0.get(), 2);
+    assert_eq!(seat.parked().load(Relaxed), first + 5);
     assert!(reader.is_closed());
+}
+
+/// The number goes round.
+#[test]
+fn waits_without_end() {
+    let mut stream = Stream::new(4, 2, 0);
+    let (_, reader, seat) = stream.join(Policy::KeepLast(1));
+    seat.parked().store(u32::MAX - 1, Relaxed);
+    assert_eq!(reader.arm(|| false), Some(u32::MAX));
+    stream.publish();
+    assert_eq!(seat.parked().load(Relaxed), 0);
+    assert_eq!(reader.await_wake(u32::MAX - 1, || false), Some(0));
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod imp {
             self.0.load(order)
         }
 
-        #[inline]
+        #[cfg(test)]
         pub(crate) fn store(&self, value: u32, order: Ordering) {
             self.0.store(value, order);
         }
@@ -27,11 +27,19 @@ mod imp {
             self.0.fetch_add(1, order);
         }
 
-        /// From `current` to 0; whether this call did it.
+        /// Sets a bit; the value with it.
         #[inline]
-        pub(crate) fn clear(&self, current: u32) -> bool {
-            // AcqRel for tidiness only: the fences FP and FK carry the proof.
-            self.0.compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        pub(crate) fn set(&self, bit: u32) -> u32 {
+            self.0.fetch_or(bit, Ordering::Relaxed) | bit
+        }
+
+        /// From `current` to the next value; whether this call did it.
+        #[inline]
+        pub(crate) fn advance(&self, current: u32) -> bool {
+            // AcqRel for `Subscriber::await_wake`; otherwise the fences FP and FK carry the proof.
+            self.0
+                .compare_exchange(current, current.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
         }
 
         /// Sleeps while the word is `expected`; may wake for no reason.
@@ -42,6 +50,11 @@ mod imp {
         /// Wakes one who sleeps on the word.
         pub(crate) fn wake_one(&self) {
             futex::wake_one(&self.0);
+        }
+
+        /// Wakes at most so many who sleep on the word.
+        pub(crate) fn wake_some(&self, most: u32) {
+            futex::wake_some(&self.0, most);
         }
 
         /// Wakes everyone who sleeps on the word.
@@ -79,8 +92,14 @@ mod imp {
             self.value.fetch_add(1, order);
         }
 
-        pub(crate) fn clear(&self, current: u32) -> bool {
-            self.value.compare_exchange(current, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        pub(crate) fn set(&self, bit: u32) -> u32 {
+            self.value.fetch_or(bit, Ordering::Relaxed) | bit
+        }
+
+        pub(crate) fn advance(&self, current: u32) -> bool {
+            self.value
+                .compare_exchange(current, current.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
         }
 
         pub(crate) fn wait(&self, expected: u32, _timeout: Option<Duration>) {
@@ -93,6 +112,11 @@ mod imp {
         pub(crate) fn wake_one(&self) {
             let _guard = self.bucket.lock().unwrap();
             self.asleep.notify_one();
+        }
+
+        /// Fewer than that sleep in any model.
+        pub(crate) fn wake_some(&self, _most: u32) {
+            self.wake_all();
         }
 
         pub(crate) fn wake_all(&self) {

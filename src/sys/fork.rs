@@ -42,6 +42,35 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Relaxed) // changes only in the child's one thread, before anything of ours runs there
 }
 
+/// A static that a forked child gets anew. Behind a plain lock it could never be used again in a child forked while
+/// another thread held the lock.
+pub(crate) struct PerProcess<T: 'static>(AtomicPtr<(u32, T)>);
+
+impl<T> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// This process's, made on first use. A parent's stays behind in the child: a leak of one for each fork.
+    pub(crate) fn get(&self, make: fn() -> T) -> &'static T {
+        loop {
+            let current = self.0.load(Acquire); // ORDERING: sees the value whole, pairs with the exchange below
+            // SAFETY: null, or leaked below and never freed.
+            if let Some((generation_of, value)) = unsafe { current.as_ref() }
+                && *generation_of == generation()
+            {
+                return value;
+            }
+            let fresh = Box::into_raw(Box::new((generation(), make())));
+            // ORDERING: publishes the value whole, pairs with the load above
+            if self.0.compare_exchange(current, fresh, AcqRel, Acquire).is_err() {
+                // SAFETY: another thread was first; `fresh` is ours alone and came from Box::into_raw.
+                drop(unsafe { Box::from_raw(fresh) });
+            }
+        }
+    }
+}
+
 /// Installs the at-fork handler, once.
 fn install() -> Result<()> {
     static INSTALLED: OnceLock<i32> = OnceLock::new();

@@ -26,6 +26,11 @@ pub(crate) fn wake_all(word: &AtomicU32) {
     wake(word, i32::MAX);
 }
 
+/// Wakes at most so many of those asleep on `word`.
+pub(crate) fn wake_some(word: &AtomicU32, most: u32) {
+    wake(word, most.try_into().unwrap_or(i32::MAX));
+}
+
 fn wake(word: &AtomicU32, most: i32) {
     // SAFETY: `word` is a live, aligned u32; FUTEX_WAKE does not touch its value.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, most) };

@@ -90,8 +90,14 @@ impl Mapping {
         whole > 0 && self.advise(MADV_COLLAPSE, whole)
     }
 
+    /// Gives the memory of a shared mapping back to the system: zeros from now on, for everybody who maps it.
+    pub(super) fn discard(&self) {
+        self.advise(libc::MADV_REMOVE, self.len);
+    }
+
     fn advise(&self, advice: i32, len: usize) -> bool {
-        // SAFETY: the range is ours; neither advice changes content or protection.
+        // SAFETY: the range is ours, and no advice used here changes its protection. MADV_REMOVE zeroes its content,
+        // which is memory that peers write to anyway: it is only reached through atomics.
         unsafe { libc::madvise(self.start.as_ptr().cast(), len, advice) == 0 }
     }
 

@@ -1,5 +1,6 @@
 //! The operating system: memory segments, futexes, sockets, fork, the monitor thread. Linux only.
 
+pub(crate) mod aside;
 mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;

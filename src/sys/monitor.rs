@@ -2,11 +2,11 @@
 //!
 //! It sleeps in `epoll_wait` and does nothing while nothing happens.
 
-use super::fork;
+use super::aside;
+use super::fork::{self, PerProcess};
 use crate::{Error, Result};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, SigmaskHow};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +18,8 @@ pub(crate) trait Watch: Send + Sync {
     /// The descriptor; the watch owns it.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// The descriptor is ready. False: watch it no longer.
-    fn ready(&self) -> bool;
+    /// The descriptor is ready.
+    fn ready(&self) -> Verdict;
 
     /// When [`Watch::late`] shall be called. Read after each event; changes only inside `ready`, or before the
     /// watch begins from within another watch's `ready`.
@@ -31,6 +31,17 @@ pub(crate) trait Watch: Send + Sync {
     fn late(&self) -> bool {
         true
     }
+}
+
+/// How to go on after a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Keep,
+    /// Don't look at the descriptor for so long; there is nothing to be done about it now.
+    Pause(Duration),
+    /// Don't look at the descriptor any more, only at the deadline.
+    Deafen,
+    End,
 }
 
 /// Ends the watching when dropped. A call already under way may still finish.
@@ -57,8 +68,15 @@ struct Monitor {
 
 #[derive(Default)]
 struct Table {
-    watches: HashMap<u64, Arc<dyn Watch>>,
+    watches: HashMap<u64, Entry>,
     next: u64,
+}
+
+struct Entry {
+    watch: Arc<dyn Watch>,
+    flags: EpollFlags,
+    /// Not looked at until then.
+    paused: Option<Instant>,
 }
 
 impl std::fmt::Debug for Monitor {
@@ -67,7 +85,7 @@ impl std::fmt::Debug for Monitor {
     }
 }
 
-static CURRENT: Mutex<Option<Arc<Monitor>>> = Mutex::new(None);
+static CURRENT: PerProcess<Mutex<Option<Arc<Monitor>>>> = PerProcess::new();
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic in a watch is caught below and leaves the table whole.
@@ -77,16 +95,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Watches until the result is dropped or the watch says that it is over.
 pub(crate) fn watch(watch: Arc<dyn Watch>, interest: Interest) -> Result<Watched> {
     let monitor = current()?;
+    let flags = match interest {
+        Interest::Input => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP,
+        Interest::End => EpollFlags::EPOLLRDHUP,
+    };
     let token = {
         let mut table = lock(&monitor.table);
         table.next += 1;
         let token = table.next;
-        table.watches.insert(token, watch.clone());
+        table.watches.insert(token, Entry { watch: watch.clone(), flags, paused: None });
         token
-    };
-    let flags = match interest {
-        Interest::Input => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP,
-        Interest::End => EpollFlags::EPOLLRDHUP,
     };
     let watched = Watched { monitor, token };
     watched
@@ -99,29 +117,18 @@ pub(crate) fn watch(watch: Arc<dyn Watch>, interest: Interest) -> Result<Watched
 
 /// The process's monitor; a forked child starts its own.
 fn current() -> Result<Arc<Monitor>> {
-    let mut current = lock(&CURRENT);
+    let mut current = lock(CURRENT.get(Mutex::default));
     let generation = fork::generation();
-    if let Some(monitor) = current.as_ref().filter(|monitor| monitor.generation == generation) {
+    if let Some(monitor) = current.as_ref() {
         return Ok(monitor.clone());
     }
     let epoll =
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| Error::system("epoll_create", errno))?;
     let monitor = Arc::new(Monitor { epoll, table: Mutex::default(), generation });
     let thread = monitor.clone();
-    quiet_thread("bips-monitor", move || thread.run())?;
+    aside::quiet_thread("bips-monitor", move || thread.run())?;
     *current = Some(monitor.clone());
     Ok(monitor)
-}
-
-/// Starts a thread that takes no signals from those that expect them, such as Ctrl-C in Python's main thread.
-pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-    // A new thread inherits its maker's mask.
-    let all = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
-    if let Ok(before) = all {
-        let _ = before.thread_set_mask();
-    }
-    spawned.map(drop).map_err(|error| Error::system("starting a thread", error).with("thread", name))
 }
 
 impl Monitor {
@@ -140,45 +147,73 @@ impl Monitor {
                 self.call(event.data(), |watch| watch.ready());
             }
             let now = Instant::now();
+            self.resume(now);
             for token in self.late(now) {
-                self.call(token, |watch| watch.late());
+                self.call(token, |watch| if watch.late() { Verdict::Keep } else { Verdict::End });
             }
         }
     }
 
     /// Calls a watch without holding the table: it may add or end watches.
-    fn call(&self, token: u64, call: impl FnOnce(&dyn Watch) -> bool) {
-        let Some(watch) = lock(&self.table).watches.get(&token).cloned() else {
+    fn call(&self, token: u64, call: impl FnOnce(&dyn Watch) -> Verdict) {
+        let Some(watch) = lock(&self.table).watches.get(&token).map(|entry| entry.watch.clone()) else {
             return;
         };
-        let keep = catch_unwind(AssertUnwindSafe(|| call(&*watch))).unwrap_or_else(|_| {
+        let verdict = catch_unwind(AssertUnwindSafe(|| call(&*watch))).unwrap_or_else(|_| {
             tracing::error!("a watch panicked and is given up; this is a bug in bips");
-            false
+            Verdict::End
         });
-        if !keep {
-            self.end(token);
+        match verdict {
+            Verdict::Keep => {}
+            Verdict::Pause(time) => self.pause(token, Instant::now() + time),
+            Verdict::Deafen => {
+                if let Some(entry) = lock(&self.table).watches.get(&token) {
+                    let _ = self.epoll.delete(entry.watch.fd());
+                }
+            }
+            Verdict::End => self.end(token),
+        }
+    }
+
+    fn pause(&self, token: u64, until: Instant) {
+        if let Some(entry) = lock(&self.table).watches.get_mut(&token) {
+            entry.paused = Some(until);
+            let _ = self.epoll.modify(entry.watch.fd(), &mut EpollEvent::new(EpollFlags::empty(), token));
+        }
+    }
+
+    /// Looks again at what was paused until now.
+    fn resume(&self, now: Instant) {
+        for (token, entry) in &mut lock(&self.table).watches {
+            if entry.paused.is_some_and(|until| until <= now) {
+                entry.paused = None;
+                let _ = self.epoll.modify(entry.watch.fd(), &mut EpollEvent::new(entry.flags, *token));
+            }
         }
     }
 
     fn end(&self, token: u64) {
-        let watch = lock(&self.table).watches.remove(&token);
-        if let Some(watch) = watch {
+        let entry = lock(&self.table).watches.remove(&token);
+        if let Some(entry) = entry {
             // Else a peer that is gone would be reported again and again for as long as the watch lives.
-            let _ = self.epoll.delete(watch.fd());
+            let _ = self.epoll.delete(entry.watch.fd());
         } // dropped outside the lock: its own drop may end further watches
     }
 
-    fn deadlines(&self) -> Vec<(u64, Instant)> {
-        let table = lock(&self.table);
-        table.watches.iter().filter_map(|(token, watch)| Some((*token, watch.deadline()?))).collect()
-    }
-
     fn late(&self, now: Instant) -> Vec<u64> {
-        self.deadlines().into_iter().filter(|(_, at)| *at <= now).map(|(token, _)| token).collect()
+        let table = lock(&self.table);
+        let is_late = |entry: &Entry| entry.watch.deadline().is_some_and(|at| at <= now);
+        table.watches.iter().filter(|(_, entry)| is_late(entry)).map(|(token, _)| *token).collect()
     }
 
     fn timeout(&self) -> EpollTimeout {
-        let next = self.deadlines().into_iter().map(|(_, at)| at).min();
+        let table = lock(&self.table);
+        let next = table
+            .watches
+            .values()
+            .filter_map(|entry| entry.watch.deadline().into_iter().chain(entry.paused).min())
+            .min();
+        drop(table);
         next.map_or(EpollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)

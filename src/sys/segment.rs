@@ -110,6 +110,11 @@ impl Segment {
         self.fd.take()
     }
 
+    /// Gives the memory behind it back: its content is zeros from now on, and whoever touches it next pays for it anew.
+    pub(crate) fn discard(&self) {
+        self.mapping.discard();
+    }
+
     /// A private copy-on-write view of the whole segment.
     ///
     /// # Errors

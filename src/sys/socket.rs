@@ -5,7 +5,7 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
-    connect, getsockopt, listen, recvmsg, sendmsg, shutdown, socket, socketpair, sockopt,
+    connect, getsockopt, listen, recvmsg, sendmsg, shutdown, socket, sockopt,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -57,18 +57,6 @@ pub(crate) fn begin_to_listen(socket: &OwnedFd) -> Result<()> {
     listen(socket, Backlog::MAXCONN).map_err(|errno| Error::system("listen", errno))
 }
 
-/// Throws away what is queued; not for ever, whoever sends.
-pub(crate) fn drain(socket: BorrowedFd<'_>) {
-    let mut signal = [0; 8];
-    for _ in 0..1024 {
-        if !nix::sys::socket::recv(socket.as_raw_fd(), &mut signal, MsgFlags::MSG_DONTWAIT)
-            .is_ok_and(|len| len > 0)
-        {
-            return;
-        }
-    }
-}
-
 /// Outcome of [`connect_in`].
 pub(crate) enum Connected {
     Yes(OwnedFd),
@@ -109,15 +97,6 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let fd = accept4(listener.as_raw_fd(), FLAGS)?;
     // SAFETY: accept4 just made this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Two connected sockets for poll signals: one to wait at, one to signal on. Nothing goes the other way, so that
-/// nothing can lie in the signaller's queue when that is closed.
-pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    let (wait, signal) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, FLAGS)
-        .map_err(|errno| Error::system("socketpair", errno))?;
-    shutdown(signal.as_raw_fd(), Shutdown::Read).map_err(|errno| Error::system("shutdown", errno))?;
-    Ok((wait, signal))
 }
 
 /// The peer's credentials at the time it connected.
@@ -180,14 +159,15 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Received> {
 
 /// One `recvmsg`. By hand: nix gives out no descriptors of a message that was cut, so they would stay open for ever.
 fn arrive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>, MsgFlags)> {
-    let mut space = cmsg_space!([RawFd; KERNEL_MAX_FDS]);
+    // Words, so that the heads in it are aligned.
+    let mut space = vec![0_u64; cmsg_space!([RawFd; KERNEL_MAX_FDS]).capacity().div_ceil(8)];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: a C struct of integers and pointers, for all of which zero is a value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = space.as_mut_ptr().cast();
-    header.msg_controllen = space.capacity() as _;
+    header.msg_controllen = (space.len() * 8) as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header points at `part` and `space`, and `part` at `buffer`; all live, of the lengths given.
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
@@ -195,7 +175,7 @@ fn arrive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled `space` as the header says; CMSG_FIRSTHDR checks the length.
     let mut control = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
-    // SAFETY: null or a control message inside `space`.
+    // SAFETY: null or a control message inside `space`, aligned as the kernel lays them from an aligned start.
     while let Some(current) = unsafe { control.as_ref() } {
         if (current.cmsg_level, current.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: `control` is a control message inside `space`; its data follow its head.
@@ -265,6 +245,14 @@ pub(crate) fn receive_plain(socket: BorrowedFd<'_>) -> Result<Plain> {
 pub(crate) fn may_hold_descriptors(socket: BorrowedFd<'_>) -> bool {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", socket.as_raw_fd()));
     !info.is_ok_and(|info| info.lines().any(|line| line == "scm_fds: 0"))
+}
+
+/// Whether something we sent was not read yet. What it carries counts against our user's descriptors in flight.
+pub(crate) fn is_unread(socket: BorrowedFd<'_>) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, by its terminal's name, writes one int.
+    let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    status == 0 && bytes > 0
 }
 
 /// Throws away all messages queued at a socket that was hung up, descriptors included; may block in closing those,

@@ -15,16 +15,14 @@ use std::time::Instant;
 
 pub(crate) const JOIN: u16 = 1;
 pub(crate) const QUERY: u16 = 2;
-pub(crate) const POLL: u16 = 3;
 pub(crate) const WELCOME: u16 = 16;
 pub(crate) const REFUSED: u16 = 18;
-pub(crate) const POLL_SOCKET: u16 = 19;
 
 /// Where a seat's words lie, as indices of 64-bit words; `docs/protocol.md` has them in bytes.
 pub(crate) mod seat {
     pub(crate) const CURSOR: usize = 0;
     pub(crate) const HELD: usize = 1;
-    /// 32 bits: 0 awake, 1 asleep on this word, 2 waiting in `poll`.
+    /// 32 bits: odd while the consumer sleeps on this word.
     pub(crate) const PARKED: usize = 128 / 8;
     pub(crate) const RECEIVED: usize = 256 / 8;
     pub(crate) const MISSED: usize = 264 / 8;
@@ -77,11 +75,23 @@ impl Raw {
     /// Connects to the stream's socket.
     #[track_caller]
     pub(crate) fn connect(directory: &Path, name: &str) -> Self {
+        Self::try_connect(directory, name).expect("the producer listens, and its queue is not full")
+    }
+
+    /// The same, unless the producer's queue of connections is full.
+    #[track_caller]
+    pub(crate) fn try_connect(directory: &Path, name: &str) -> Option<Self> {
         let socket = new();
         let path = directory.join(format!("{name}.sock"));
         let address = UnixAddr::new(&path).expect("a short path");
-        connect(socket.as_raw_fd(), &address).expect("the producer listens");
-        Self(socket)
+        let pause = nix::sys::time::TimeVal::new(1, 0);
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SendTimeout, &pause)
+            .expect("a time");
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => Some(Self(socket)),
+            Err(Errno::EAGAIN) => None,
+            Err(errno) => panic!("connecting: {errno}"),
+        }
     }
 
     /// Sends it; whether the peer took it.
@@ -125,6 +135,12 @@ impl Raw {
         }
     }
 
+    /// Whether something came, or the end.
+    pub(crate) fn is_readable(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, poll};
+        poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], 0u16).expect("a socket") > 0
+    }
+
     /// Whether the other side has hung up; nothing that came before is taken.
     pub(crate) fn has_ended(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, poll};
@@ -139,17 +155,6 @@ impl Raw {
         let (message, fds) = self.hear().expect("an answer");
         assert_eq!(tag(&message), WELCOME, "{}", refusal(&message));
         fds
-    }
-}
-
-impl Raw {
-    /// Asks for the poll sockets: the one to wait at, and the producer's own end.
-    #[track_caller]
-    pub(crate) fn poll_sockets(&self) -> [OwnedFd; 2] {
-        assert!(self.send(&message(bips::PROTOCOL.0, POLL, &[]), &[]));
-        let (reply, fds) = self.hear().expect("an answer");
-        assert_eq!(tag(&reply), POLL_SOCKET, "{}", refusal(&reply));
-        fds.try_into().expect("two sockets")
     }
 }
 

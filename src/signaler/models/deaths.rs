@@ -45,9 +45,8 @@ fn a_consumer_stops(policy: Policy, steps: &[Step]) {
         let theirs = stream.clone();
         let consumer = mortal(step, move || {
             theirs.consume(&victim, 2, 2);
-            if victim.arm(Seat::ASLEEP, || false) {
-                victim.disarm();
-            }
+            victim.arm(|| false);
+            victim.disarm();
             victim.resign();
         });
         stream.produce(2, SLOW);
