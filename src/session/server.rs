@@ -323,6 +323,8 @@ impl Connection {
                 self.set_phase(Phase::Seated(seat));
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 if !self.reply(&Reply::Welcome(welcome), &fds) {
+                    self.leave_seat();
+                    self.set_phase(Phase::Silent(Instant::now()));
                     // More of our user's descriptors are on their way than the kernel allows. This fits.
                     let text = "the producer can't pass its memory on just now; try again";
                     return Err(Error::new(ErrorKind::Timeout, text));

@@ -27,11 +27,13 @@ fn child_process() {
 }
 
 #[test]
+#[ignore = "for cargo xtask test crash"]
 fn a_consumer_dies_at_every_step() {
     every_step(Side::Consumer, consumer_dies::scenario);
 }
 
 #[test]
+#[ignore = "for cargo xtask test crash"]
 fn a_producer_dies_at_every_step() {
     every_step(Side::Producer, producer_dies::scenario);
 }

@@ -34,6 +34,8 @@ pub(crate) enum Lane {
     Frameworks,
     /// Producer and consumers in different containers
     Containers,
+    /// A process killed at every step of the protocol, and who minds
+    Crash,
     /// loom, and the counter-proof with each ordering weakened
     Loom,
 }
@@ -57,6 +59,7 @@ impl Lane {
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
             Self::Containers => containers::run(workspace, skips),
+            Self::Crash => crash(workspace, skips),
             Self::Loom => {
                 loom::run(workspace, &loom::Options::plain())?;
                 loom::run(workspace, &loom::Options::weakened())?;
@@ -178,6 +181,14 @@ fn rust(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
 
 fn package(workspace: &Workspace, skips: &Skips, name: &str) -> Result<Outcome> {
     shown_live(skips.of(&mut tests(workspace, &["--package", name])))?;
+    Ok(Outcome::Passed)
+}
+
+/// Shows what its tests print: a table of the steps. One side after the other, or the table is a mixture.
+fn crash(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
+    let mut tests = workspace.cargo(["test", "--package", "bips", "--test", "steps"]);
+    tests.args(["--", "--include-ignored", "--nocapture", "--test-threads=1"]);
+    shown_live(skips.of(&mut tests))?;
     Ok(Outcome::Passed)
 }
 
