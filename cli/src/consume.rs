@@ -53,6 +53,8 @@ struct Tally {
     verifier: Option<Verifier>,
     start: Option<Instant>,
     elapsed: Duration,
+    /// A frame was not what it should be; nothing else counts against the verification.
+    wrong: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -98,7 +100,10 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
             Next::Ended(ending) => return Ok(End::Stream(ending)),
             Next::Interrupted => return Ok(End::Interrupted),
         };
-        tally.take(&frame)?;
+        if let Err(failure) = tally.take(&frame) {
+            tally.wrong = true;
+            return Err(failure);
+        }
         held.push_back(frame);
         progress.tick(tally.frames, || format!("{} missing", tally.order.missing));
     }
@@ -173,7 +178,7 @@ fn summary(args: &Args, consumer: &Consumer, tally: &Tally, end: Option<End>, fa
             "lost": lost,
             "skipped": tally.order.missing - lost,
             "gaps": tally.order.gaps,
-            "verified": if args.verify { Value::Bool(!failed) } else { Value::Null },
+            "verified": if args.verify { Value::Bool(!tally.wrong) } else { Value::Null },
             "ok": !failed,
             "ended": match end {
                 Some(End::Count) => "count",
@@ -199,7 +204,7 @@ fn summary(args: &Args, consumer: &Consumer, tally: &Tally, end: Option<End>, fa
             Policy::Reliable => format!("{lost} lost"),
             _ => format!("{} skipped", tally.order.missing),
         },
-        match (args.verify, failed) {
+        match (args.verify, tally.wrong) {
             (false, _) => "not verified",
             (true, false) => "every byte verified",
             (true, true) => "verification FAILED",
