@@ -139,10 +139,14 @@ fn lingering() -> (TcpStream, TcpListener, TcpStream) {
 
 /// Whether a thread of ours is just closing what a peer left behind.
 fn in_closing() -> bool {
+    threads("bips-close") > 0
+}
+
+/// Threads of this name in this process.
+fn threads(wanted: &str) -> usize {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    threads
-        .map(|thread| std::fs::read_to_string(thread.path().join("comm")))
-        .any(|name| name.is_ok_and(|name| name == "bips-close\n"))
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.trim_end() == wanted).count()
 }
 
 /// The producer's monitor thread answers everybody, so it must never be the one that closes such a thing. Were it
@@ -260,5 +264,69 @@ fn asked_for_around_the_end_it_becomes_readable() {
                 }
             });
         });
+    }
+}
+
+/// A descriptor costs its consumer a thread and a number, and only for as long as the consumer or a frame of it lives.
+#[test]
+fn it_goes_with_its_consumer() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).create().unwrap();
+    let mut other = scratch.consumer("cam").connect().unwrap();
+    let before = descriptors();
+    for round in 0..100 {
+        let mut consumer = scratch.consumer("cam").connect().unwrap();
+        let fd = consumer.poll_fd().unwrap();
+        assert_eq!(consumer.poll_fd().unwrap(), fd);
+        eventually("its thread sleeps", || threads("bips-poll") > 0);
+        publish(&producer);
+        eventually("it is readable", || readable(fd));
+        let frame = receive(&mut consumer);
+        drop(consumer);
+        if round % 2 == 0 {
+            receive(&mut other);
+        }
+        drop(frame);
+        if round % 2 == 1 {
+            receive(&mut other);
+        }
+        eventually("its thread ends", || threads("bips-poll") == 0);
+    }
+    eventually("its descriptors are closed", || descriptors() <= before);
+}
+
+/// Put out by the producer, it is readable for good, as at any other end.
+#[test]
+fn it_tells_of_an_expulsion() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).slots(4).max_held(1).create().unwrap();
+    let mut consumer = scratch.consumer("cam").connect().unwrap();
+    let fd = consumer.poll_fd().unwrap();
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    // Somebody with the consumer's own rights makes its seat say nonsense.
+    let seat = std::fs::read_dir("/proc/self/map_files").unwrap().flatten();
+    let seats: Vec<_> = seat
+        .filter(|file| {
+            std::fs::read_link(file.path()).is_ok_and(|name| name.to_string_lossy().contains("bips:seat"))
+        })
+        .collect();
+    assert!(!seats.is_empty(), "no seat is mapped");
+    for seat in seats {
+        let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open(seat.path()) else {
+            return common::skip::skip("only root can open what it has mapped");
+        };
+        wire::Scribble::over(&file.into()).words()[wire::seat::HELD]
+            .store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    }
+    publish_if_it_can(&producer);
+    eventually("it is over", || consumer.ending() == Some(Ending::Died));
+    eventually("it is readable", || readable(fd));
+}
+
+fn publish_if_it_can(producer: &bips::Producer) {
+    for _ in 0..8 {
+        if let Ok(frame) = producer.acquire(Wait::Now) {
+            frame.publish(bips::Description::new(), bips::Fence::Signaled).unwrap();
+        }
     }
 }

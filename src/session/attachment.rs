@@ -88,6 +88,10 @@ impl Watch for Link {
     fn ready(&self) -> Verdict {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
         self.subscriber.wake_self();
+        // Itself too: a producer that puts us out may have wiped the word, and with it the number of our wait.
+        if let Some(poll) = self.poll.get() {
+            poll.ring();
+        }
         Verdict::End
     }
 }
