@@ -79,11 +79,12 @@ impl Consumer {
 
     /// A descriptor for `poll`, `epoll` or an event loop: readable when it is worth calling
     /// [`Consumer::receive`] with [`Wait::Now`](crate::Wait::Now). That call, when it says `Timeout`, makes it
-    /// unreadable again; after the producer's end it stays readable.
+    /// unreadable again; after the producer's end it stays readable. Made on first use, with a thread that sleeps in the
+    /// caller's place.
     ///
     /// # Errors
-    /// `Unsupported` on a consumer that reconnects: the descriptor would change under the loop. `Timeout` when the
-    /// producer, which makes the descriptor, doesn't answer for 2 s.
+    /// `Unsupported` on a consumer that reconnects: the descriptor would change under the loop. `System` when there is
+    /// no descriptor or thread to be had for it.
     pub fn poll_fd(&mut self) -> Result<RawFd> {
         self.check_fork()?;
         if self.reconnect {
