@@ -1,7 +1,7 @@
 //! The producer as its session sees it: seating consumers, letting them go, and what it says about itself.
 
 use super::inner::Inner;
-use crate::session::{Contact, Host, SEAT_BYTES, StreamInfo, Welcome};
+use crate::session::{Cleanup, Contact, Host, SEAT_BYTES, StreamInfo, Welcome};
 use crate::shm::{Seat, Shared};
 use crate::signaler::{Policy, SeatId};
 use crate::step::{Step, reach};
@@ -56,16 +56,12 @@ impl Host for Inner {
         Ok((seat, welcome, fds))
     }
 
-    fn leave(&self, seat: SeatId) {
-        let (member, closed) = {
-            let mut state = self.lock();
-            (state.publisher.leave(seat), state.publisher.is_closed())
-        };
-        // Outside the lock. Whoever keeps the seat's descriptor must not keep its memory at our cost; but consumers of
-        // a stream that has ended still drain it.
-        if let Some(member) = member.filter(|_| !closed) {
-            member.discard();
-        }
+    fn leave(&self, seat: SeatId) -> Option<Cleanup> {
+        let mut state = self.lock();
+        let member = state.publisher.leave(seat).or_else(|| state.take_expelled(seat))?;
+        // Consumers of a stream that has ended still drain it. Any other's seat: whoever keeps its descriptor must not
+        // keep its memory at our cost. The more often it is mapped the longer that takes.
+        (!state.publisher.is_closed()).then(|| -> Cleanup { Box::new(move || member.discard()) })
     }
 
     fn info(&self) -> StreamInfo {

@@ -5,7 +5,7 @@ use crate::error::AcquireError;
 use crate::pool::Pool;
 use crate::session::{BOARD_BYTES, ConsumerInfo, Contact};
 use crate::shm::{Bell, Board, Shared};
-use crate::signaler::{Acquired, Hot, Publisher, bit};
+use crate::signaler::{Acquired, Hot, Member, Publisher, SeatId, bit};
 use crate::stream::{AccessRule, StreamName};
 use crate::sys::fork;
 use crate::sys::{Clock, PAGE, Segment, Sharing, random_id};
@@ -49,11 +49,21 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) publisher: Publisher<Contact>,
+    /// Put out for breaking the protocol; their connections are just ending.
+    expelled: Vec<Member<Contact>>,
     clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
     plain: u64,
     /// The last description of its own that was written for each slot.
     special: Vec<Option<Box<[u64; DESCRIPTION_WORDS]>>>,
+}
+
+impl State {
+    /// What is left of a consumer that was put out, once its connection ends.
+    pub(super) fn take_expelled(&mut self, seat: SeatId) -> Option<Member<Contact>> {
+        let at = self.expelled.iter().position(|member| member.id() == seat)?;
+        Some(self.expelled.swap_remove(at))
+    }
 }
 
 impl Inner {
@@ -80,7 +90,13 @@ impl Inner {
             plain: Box::new(Described::new(parts.content, &[])?.encode()),
             board,
             bell,
-            state: Mutex::new(State { publisher, clock: Clock::new(), plain: 0, special }),
+            state: Mutex::new(State {
+                publisher,
+                expelled: Vec::new(),
+                clock: Clock::new(),
+                plain: 0,
+                special,
+            }),
             joined: Condvar::new(),
         })
     }
@@ -105,11 +121,12 @@ impl Inner {
                 Acquired::Slot(slot) => return Ok(Some(slot)),
                 Acquired::Full => return Ok(None),
                 Acquired::Violation(seat) => {
-                    let member = state.publisher.leave(seat);
-                    drop(state);
-                    if let Some(member) = member {
+                    if let Some(member) = state.publisher.leave(seat) {
                         tracing::warn!(stream = %self.name, pid = member.port.peer.pid, "consumer broke the protocol");
-                        member.port.hang_up();
+                        let contact = member.port.clone();
+                        state.expelled.push(member);
+                        drop(state);
+                        contact.hang_up();
                     }
                 }
             }

@@ -106,7 +106,7 @@ impl Drop for Link {
             self.subscriber.wake_self();
         }
         // Explicitly: a forked child may share this connection. And never waiting for what a producer left in it.
-        aside::put_down(&self.socket, || {});
+        aside::put_down(&self.socket);
     }
 }
 

@@ -15,4 +15,4 @@ pub use listing::{query, streams};
 pub use message::{ConsumerInfo, StreamInfo};
 pub(crate) use message::{MemoryEntry, SlotEntry, Welcome};
 pub(crate) use rendezvous::Claim;
-pub(crate) use server::{Contact, Host, Server};
+pub(crate) use server::{Cleanup, Contact, Host, Server};

@@ -26,8 +26,8 @@ const MAX_CONNECTIONS: usize = 128;
 /// How many more are taken at a time to be told so.
 const MAX_REFUSED: usize = 32;
 
-/// How often to look whether the last word of a connection that is over was read.
-const UNREAD: Duration = Duration::from_millis(100);
+/// How soon to look again whether a connection that is over has been left alone: at first, and at most.
+const UNREAD: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// How long to leave connections in the queue when there are as many as that.
 const CROWDED: Duration = Duration::from_millis(100);
@@ -35,12 +35,15 @@ const CROWDED: Duration = Duration::from_millis(100);
 /// How long to leave something alone for which descriptors or memory are missing.
 const SHORTAGE: Duration = Duration::from_millis(10);
 
+/// Something that may take long.
+pub(crate) type Cleanup = Box<dyn FnOnce() + Send>;
+
 /// What the server needs of its producer.
 pub(crate) trait Host: Send + Sync {
     /// Seats a consumer. The descriptors are those of the welcome: board, seat, bell, memory objects.
     fn admit(&self, policy: Policy, port: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
-    /// The consumer is gone, or broke the protocol.
-    fn leave(&self, seat: SeatId);
+    /// The consumer is gone, or broke the protocol. What is to be done about it where that holds nobody up.
+    fn leave(&self, seat: SeatId) -> Option<Cleanup>;
     /// The public facts.
     fn info(&self) -> StreamInfo;
     /// Who may come in.
@@ -48,7 +51,7 @@ pub(crate) trait Host: Send + Sync {
 }
 
 /// Who a consumer is, and its control socket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Contact {
     pub(crate) peer: Peer,
     control: Arc<ProcessFd>,
@@ -95,8 +98,7 @@ impl Server {
             std::mem::take(&mut open.by_id)
         };
         for (connection, _watched) in open.into_values() {
-            connection.leave_seat();
-            connection.hang_up();
+            connection.end();
         }
     }
 }
@@ -129,7 +131,7 @@ impl Connections {
         let socket = Arc::new(ProcessFd::new(socket)?);
         let added = self.open(&socket);
         if added.is_err() {
-            aside::put_down(&socket, || {});
+            aside::put_down(&socket);
         }
         added
     }
@@ -147,14 +149,16 @@ impl Connections {
             socket: socket.clone(),
             peer,
             phase: Mutex::new(Phase::Silent(Instant::now() + PATIENCE)),
-            emptied: Arc::new(AtomicBool::new(true)),
+            busy: Arc::new(AtomicBool::new(false)),
+            welcomed: AtomicBool::new(false),
             all: Arc::downgrade(self),
         });
         if open.by_id.len() >= MAX_CONNECTIONS {
             tracing::warn!("too many connections at a time; one was refused");
             let text = "the producer has as many connections as it allows; end a consumer, or try again";
             connection.reply(&Reply::Refused(ErrorKind::Timeout, text.into()), &[]);
-            connection.hang_up();
+            connection.set_phase(Phase::Over(Instant::now(), UNREAD.0));
+            socket::hang_up(socket.as_fd());
         }
         let watched = monitor::watch(connection.clone(), Interest::Input)?;
         open.by_id.insert(id, (connection, watched));
@@ -234,8 +238,8 @@ enum Phase {
     /// Connected, nothing said; until then.
     Silent(Instant),
     Seated(SeatId),
-    /// Hung up on; looked at then whether it costs us something still.
-    Over(Instant),
+    /// Hung up on; looked at then whether it costs us something still, and again so much later.
+    Over(Instant, Duration),
 }
 
 #[derive(Debug)]
@@ -244,8 +248,10 @@ struct Connection {
     socket: Arc<ProcessFd>,
     peer: Peer,
     phase: Mutex<Phase>,
-    /// Whether nothing a peer left in the socket is being thrown away just now.
-    emptied: Arc<AtomicBool>,
+    /// Whether a thread cleans up behind it.
+    busy: Arc<AtomicBool>,
+    /// Whether descriptors were sent on it, which count against our user until they are taken.
+    welcomed: AtomicBool,
     all: Weak<Connections>,
 }
 
@@ -255,10 +261,19 @@ impl Watch for Connection {
     }
 
     fn ready(&self) -> Verdict {
-        if let Phase::Over(_) = self.phase() {
+        if let Phase::Over(..) = self.phase() {
             return Verdict::Deafen;
         }
-        let keep = match socket::receive_plain(self.socket.as_fd()) {
+        let heard = match socket::receive_plain(self.socket.as_fd()) {
+            // A shortage of ours. A seat ends with its peer or by a violation, never so: its leases would come free
+            // while they are read.
+            Err(error) if error.kind() != ErrorKind::Protocol && self.is_seated() => {
+                tracing::warn!(%error, pid = self.peer.pid, "can't hear a consumer now");
+                return Verdict::Pause(SHORTAGE);
+            }
+            heard => heard,
+        };
+        let keep = match heard {
             Ok(Plain::Message(message)) => self.message(&message),
             Ok(Plain::Descriptors) => Err(Error::protocol("a consumer has no descriptors to send")),
             Ok(Plain::Empty) => Ok(true),
@@ -268,12 +283,6 @@ impl Watch for Connection {
         match keep {
             Ok(true) => return Verdict::Keep,
             Ok(false) => {}
-            // A shortage of ours. A seat ends with its peer or by a violation, never so: its leases would come free
-            // while they are read.
-            Err(error) if error.kind() != ErrorKind::Protocol && self.is_seated() => {
-                tracing::warn!(%error, pid = self.peer.pid, "can't hear a consumer now");
-                return Verdict::Pause(SHORTAGE);
-            }
             Err(error) => {
                 tracing::debug!(%error, pid = self.peer.pid, "refused");
                 self.reply(&Reply::Refused(error.kind(), error.to_string()), &[]);
@@ -284,7 +293,7 @@ impl Watch for Connection {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase() {
-            Phase::Silent(until) | Phase::Over(until) => Some(until),
+            Phase::Silent(until) | Phase::Over(until, _) => Some(until),
             Phase::Seated(_) => None,
         }
     }
@@ -292,7 +301,7 @@ impl Watch for Connection {
     fn late(&self) -> bool {
         match self.phase() {
             Phase::Silent(_) => !self.end(),
-            Phase::Over(_) => !self.settle(),
+            Phase::Over(..) => !self.settle(),
             Phase::Seated(_) => true,
         }
     }
@@ -323,12 +332,11 @@ impl Connection {
                 self.set_phase(Phase::Seated(seat));
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 if !self.reply(&Reply::Welcome(welcome), &fds) {
-                    self.leave_seat();
-                    self.set_phase(Phase::Silent(Instant::now()));
                     // More of our user's descriptors are on their way than the kernel allows. This fits.
                     let text = "the producer can't pass its memory on just now; try again";
                     return Err(Error::new(ErrorKind::Timeout, text));
                 }
+                self.welcomed.store(true, SeqCst);
                 reach(Step::WelcomeSent);
                 Ok(true)
             }
@@ -366,35 +374,49 @@ impl Connection {
         matches!(self.phase(), Phase::Seated(_))
     }
 
-    fn leave_seat(&self) {
-        let host = self.all.upgrade().and_then(|all| all.host.upgrade());
-        if let (Phase::Seated(seat), Some(host)) = (self.phase(), host) {
-            host.leave(seat);
-        }
-    }
-
-    /// Hangs up without waiting for what its peer left in the connection.
-    fn hang_up(&self) {
-        self.set_phase(Phase::Over(Instant::now() + UNREAD));
-        self.emptied.store(false, SeqCst);
-        let emptied = self.emptied.clone();
-        if !aside::put_down(&self.socket, move || emptied.store(true, SeqCst)) {
-            self.emptied.store(true, SeqCst);
-        }
-    }
-
     /// Ends the connection; whether it is gone altogether.
     fn end(&self) -> bool {
-        self.leave_seat();
-        self.hang_up();
+        let host = self.all.upgrade().and_then(|all| all.host.upgrade());
+        let cleanup = match (self.phase(), host) {
+            (Phase::Seated(seat), Some(host)) => host.leave(seat),
+            _ => None,
+        };
+        self.set_phase(Phase::Over(Instant::now(), UNREAD.0));
+        socket::hang_up(self.socket.as_fd());
+        self.clean_up(cleanup);
         self.settle()
     }
 
-    /// Lets go of the connection if it costs nothing any more: its queue is empty, and our last word, whose descriptors
-    /// count against our user, is read. Until then it counts as one of those we allow.
+    /// Throws away what the peer left in the connection, and what its seat leaves, where that holds nobody up.
+    fn clean_up(&self, cleanup: Option<Cleanup>) {
+        if cleanup.is_none() && !socket::may_hold_descriptors(self.socket.as_fd()) {
+            return;
+        }
+        self.busy.store(true, SeqCst);
+        let busy = self.busy.clone();
+        let begun = aside::empty(&self.socket, move || {
+            if let Some(cleanup) = cleanup {
+                cleanup();
+            }
+            busy.store(false, SeqCst);
+        });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "a connection stays open until there is a thread to close it in");
+            self.busy.store(false, SeqCst);
+        }
+    }
+
+    /// Lets go of the connection if it costs nothing any more: its queue is empty, and the descriptors we sent, which
+    /// count against our user, are taken. Until then it counts as one of those we allow.
     fn settle(&self) -> bool {
-        if !self.emptied.load(SeqCst) || socket::is_unread(self.socket.as_fd()) {
-            self.set_phase(Phase::Over(Instant::now() + UNREAD));
+        if !self.busy.load(SeqCst) {
+            self.clean_up(None);
+        }
+        let unread = self.welcomed.load(SeqCst) && socket::is_unread(self.socket.as_fd());
+        if unread || self.busy.load(SeqCst) {
+            if let Phase::Over(_, pause) = self.phase() {
+                self.set_phase(Phase::Over(Instant::now() + pause, (pause * 2).min(UNREAD.1)));
+            }
             return false;
         }
         if let Some(all) = self.all.upgrade() {

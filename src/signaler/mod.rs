@@ -14,7 +14,7 @@ mod models;
 #[cfg(all(test, not(bips_loom)))]
 mod tests;
 
-pub(crate) use publisher::{Hot, Publisher, SeatId};
+pub(crate) use publisher::{Hot, Member, Publisher, SeatId};
 pub(crate) use reclaim::Acquired;
 pub(crate) use subscriber::{Subscriber, TakeError, Taken};
 

@@ -65,6 +65,10 @@ pub(crate) struct Publisher<P> {
 const HASTE: u64 = 2_000;
 
 impl<P> Member<P> {
+    pub(crate) fn id(&self) -> SeatId {
+        self.id
+    }
+
     /// Gives the memory of the seat back, of a consumer that is gone or was put out.
     #[cfg(not(bips_loom))]
     pub(crate) fn discard(self) {

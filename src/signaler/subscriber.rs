@@ -239,9 +239,11 @@ impl Subscriber {
             if stopped() {
                 return None;
             }
-            // A wait that began and ended between two looks shows: each has a number of its own.
-            if now & Seat::WAITS == 0 && now != last {
-                return Some(now);
+            // A wait that began and ended between two looks shows, though another may have begun since: each has a
+            // number of its own.
+            let wake = now & !Seat::WAITS;
+            if wake != last {
+                return Some(wake);
             }
             parked.wait(now, None);
         }

@@ -20,21 +20,24 @@ pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> R
 
 /// Hangs up, so that closing the socket afterwards keeps nobody waiting: its peer may have left a descriptor in it whose
 /// last user we are, and closing a file can block (FUSE, a socket that lingers). Where that may be, a thread empties
-/// the socket and then calls `after`; whether it was so.
-pub(crate) fn put_down(socket: &Arc<ProcessFd>, after: impl FnOnce() + Send + 'static) -> bool {
+/// the socket.
+pub(crate) fn put_down(socket: &Arc<ProcessFd>) {
     socket::hang_up(socket.as_fd());
     if !socket::may_hold_descriptors(socket.as_fd()) {
-        return false;
+        return;
     }
-    let theirs = socket.clone();
-    let emptied = quiet_thread("bips-close", move || {
-        socket::discard(theirs.as_fd());
-        drop(theirs);
-        after();
-    });
-    if let Err(error) = emptied {
+    if let Err(error) = empty(socket, || {}) {
         tracing::warn!(%error, "a connection stays open: no thread to close it in");
         std::mem::forget(socket.clone());
     }
-    true
+}
+
+/// Throws away what is queued at a socket that was hung up, in a thread, which then calls `after`.
+pub(crate) fn empty(socket: &Arc<ProcessFd>, after: impl FnOnce() + Send + 'static) -> Result<()> {
+    let theirs = socket.clone();
+    quiet_thread("bips-close", move || {
+        socket::discard(theirs.as_fd());
+        drop(theirs);
+        after();
+    })
 }
