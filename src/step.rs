@@ -25,7 +25,7 @@ macro_rules! steps {
         /// All of them, in the order of [`Step`].
         #[allow(dead_code, reason = "for tests")]
         pub(crate) const STEPS: &[(Step, Side, &str)] =
-            &[$($((Step::$name, Side::$side, concat!($text)),)+)+];
+            &[$($((Step::$name, Side::$side, $text),)+)+];
     };
 }
 

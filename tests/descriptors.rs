@@ -8,7 +8,7 @@ mod common;
 use bips::{Ending, ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
 use common::wire::{self, Fake, JOIN, REFUSED, Raw};
-use common::{SOON, Scratch, assert_says, eventually, publish, receive};
+use common::{SOON, Scratch, assert_says, descriptors, eventually, publish, publish_if_possible, receive};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -24,10 +24,6 @@ const ROLES: &[Role] = &[("publishes one", publish_one), ("has few descriptors",
 #[test]
 fn child_process() {
     common::process::child(ROLES);
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 // Too many, or none of one's business
@@ -318,15 +314,9 @@ fn it_tells_of_an_expulsion() {
         wire::Scribble::over(&file.into()).words()[wire::seat::HELD]
             .store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
     }
-    publish_if_it_can(&producer);
+    for _ in 0..8 {
+        publish_if_possible(&producer);
+    }
     eventually("it is over", || consumer.ending() == Some(Ending::Died));
     eventually("it is readable", || readable(fd));
-}
-
-fn publish_if_it_can(producer: &bips::Producer) {
-    for _ in 0..8 {
-        if let Ok(frame) = producer.acquire(Wait::Now) {
-            frame.publish(bips::Description::new(), bips::Fence::Signaled).unwrap();
-        }
-    }
 }

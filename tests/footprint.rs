@@ -6,7 +6,7 @@ mod common;
 
 use bips::Wait;
 use common::process::{Role, Stage, play};
-use common::{SOON, Scratch, eventually, publish, receive};
+use common::{SOON, Scratch, descriptors, eventually, publish, receive};
 use std::fs;
 use std::time::Instant;
 
@@ -19,10 +19,6 @@ const ROLES: &[Role] =
 #[test]
 fn child_process() {
     common::process::child(ROLES);
-}
-
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// Bytes of the mappings whose file is called one of these.

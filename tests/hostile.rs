@@ -4,9 +4,12 @@
 
 mod common;
 
-use bips::{ErrorKind, Producer, ReceiveError, Wait};
+use bips::{ErrorKind, ReceiveError, Wait};
 use common::wire::{self, JOIN, Noise, QUERY, REFUSED, Raw, Scribble, seat, tail};
-use common::{Over, PATIENCE, SOON, Scratch, assert_says, check, eventually, publish, receive};
+use common::{
+    Over, PATIENCE, SOON, Scratch, assert_says, check, descriptors, eventually, publish, publish_if_possible,
+    receive,
+};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -217,12 +220,6 @@ fn a_seat_claiming_more_than_allowed_is_removed() {
     }
 }
 
-fn publish_if_possible(producer: &Producer) {
-    if let Ok(frame) = producer.acquire(Wait::Now) {
-        frame.publish(bips::Description::new(), bips::Fence::Signaled).unwrap();
-    }
-}
-
 #[test]
 fn holes_in_a_seat_and_a_bell() {
     use nix::fcntl::{FallocateFlags, fallocate};
@@ -380,10 +377,6 @@ fn descriptors_nobody_asked_for() {
     });
     // Nobody else's: nextest gives each test a process, cargo test a few threads.
     eventually("the descriptors are closed again", || descriptors() < before + 100);
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 #[test]

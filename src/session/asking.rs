@@ -10,7 +10,6 @@ use crate::wait::Deadline;
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,6 +79,7 @@ pub(super) struct Asking {
     refusal: Option<Error>,
 }
 
+#[derive(Debug)]
 enum Stage {
     /// Nobody listens under the name, as far as we know. The watch tells when that may have changed.
     Away(Option<Appearance>),
@@ -87,16 +87,6 @@ enum Stage {
     Resting(Instant),
     /// The answer is to come; asked at that time.
     Asked(ProcessFd, Instant),
-}
-
-impl fmt::Debug for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Away(_) => "Away",
-            Self::Resting(_) => "Resting",
-            Self::Asked(..) => "Asked",
-        })
-    }
 }
 
 impl Asking {

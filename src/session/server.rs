@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -250,7 +250,7 @@ struct Connection {
     phase: Mutex<Phase>,
     /// Whether a thread cleans up behind it.
     busy: Arc<AtomicBool>,
-    /// Whether descriptors were sent on it, which count against our user until they are taken.
+    /// Whether descriptors were sent on it, which count against our user until they are taken. Orders nothing.
     welcomed: AtomicBool,
     all: Weak<Connections>,
 }
@@ -336,7 +336,7 @@ impl Connection {
                     let text = "the producer can't pass its memory on just now; try again";
                     return Err(Error::new(ErrorKind::Timeout, text));
                 }
-                self.welcomed.store(true, SeqCst);
+                self.welcomed.store(true, Relaxed);
                 reach(Step::WelcomeSent);
                 Ok(true)
             }
@@ -392,28 +392,29 @@ impl Connection {
         if cleanup.is_none() && !socket::may_hold_descriptors(self.socket.as_fd()) {
             return;
         }
-        self.busy.store(true, SeqCst);
+        self.busy.store(true, Relaxed); // starting the thread orders it
         let busy = self.busy.clone();
         let begun = aside::empty(&self.socket, move || {
             if let Some(cleanup) = cleanup {
                 cleanup();
             }
-            busy.store(false, SeqCst);
+            busy.store(false, Release); // ORDERING: all is cleaned up; pairs with the loads in `settle`
         });
         if let Err(error) = begun {
             tracing::warn!(%error, "a connection stays open until there is a thread to close it in");
-            self.busy.store(false, SeqCst);
+            self.busy.store(false, Relaxed); // there is no thread
         }
     }
 
     /// Lets go of the connection if it costs nothing any more: its queue is empty, and the descriptors we sent, which
     /// count against our user, are taken. Until then it counts as one of those we allow.
     fn settle(&self) -> bool {
-        if !self.busy.load(SeqCst) {
+        // ORDERING: both loads pair with the store that ends the thread of `clean_up`
+        if !self.busy.load(Acquire) {
             self.clean_up(None);
         }
-        let unread = self.welcomed.load(SeqCst) && socket::is_unread(self.socket.as_fd());
-        if unread || self.busy.load(SeqCst) {
+        let unread = self.welcomed.load(Relaxed) && socket::is_unread(self.socket.as_fd());
+        if unread || self.busy.load(Acquire) {
             if let Phase::Over(_, pause) = self.phase() {
                 self.set_phase(Phase::Over(Instant::now() + pause, (pause * 2).min(UNREAD.1)));
             }

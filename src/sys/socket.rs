@@ -1,4 +1,4 @@
-//! Sequenced-packet Unix sockets that carry descriptors. Nothing here blocks.
+//! Sequenced-packet Unix sockets that carry descriptors. Nothing here blocks but [`discard`].
 
 use crate::{Error, ErrorKind, Result};
 use nix::cmsg_space;

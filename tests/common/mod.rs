@@ -139,6 +139,18 @@ pub(crate) fn publish_number(producer: &Producer, number: u64) -> u64 {
     frame.publish(Description::new(), Fence::Signaled).expect("the stream is open")
 }
 
+/// The same at once, unchecked, or nothing where no slot is free.
+pub(crate) fn publish_if_possible(producer: &Producer) {
+    if let Ok(frame) = producer.acquire(Wait::Now) {
+        frame.publish(Description::new(), Fence::Signaled).expect("the stream is open");
+    }
+}
+
+/// Descriptors this process has open, and one to count them.
+pub(crate) fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("procfs").count()
+}
+
 /// Receives one frame and checks it; its number must be its sequence.
 #[track_caller]
 pub(crate) fn receive(consumer: &mut Consumer) -> Frame {
