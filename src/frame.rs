@@ -17,7 +17,8 @@ use std::sync::Arc;
 pub struct Frame {
     slot: Arc<SlotInfo>,
     taken: Taken,
-    generation: u32,
+    /// The process that leases it.
+    process: u32,
 }
 
 /// What a slot's frames have in common until its description changes. One reference count per frame, not two.
@@ -30,12 +31,18 @@ pub(crate) struct SlotInfo {
 impl Frame {
     #[inline]
     pub(crate) fn new(slot: Arc<SlotInfo>, taken: Taken) -> Self {
-        Self { slot, taken, generation: fork::generation() }
+        Self { slot, taken, process: fork::generation() }
     }
 
-    /// Which publication of the stream this is, from 0.
+    /// Which publication of the stream this is, from 0. Another producer counts anew: see [`Frame::generation`].
     pub fn sequence(&self) -> u64 {
         self.taken.sequence
+    }
+
+    /// Which of the pools that its consumer has received from it lies in, from 0. It rises when a reconnecting consumer
+    /// goes on with the next one: sequences then start again, and size, format and memory may be others.
+    pub fn generation(&self) -> u32 {
+        self.slot.attachment.generation
     }
 
     /// When it was published, in ns of `CLOCK_MONOTONIC`.
@@ -156,7 +163,7 @@ impl Frame {
     }
 
     fn is_ours(&self) -> bool {
-        self.generation == fork::generation()
+        self.process == fork::generation()
     }
 }
 

@@ -82,7 +82,7 @@ pub use frame::{Frame, PrivateView};
 pub use handle::{Access, ExternalHandle};
 pub use plan::{Planned, Registry};
 #[cfg(not(bips_loom))]
-pub use producer::{FrameMut, Producer, ProducerBuilder, ProducerStats, SlotHold};
+pub use producer::{FrameMut, OnStall, Producer, ProducerBuilder, ProducerStats, SlotHold};
 #[cfg(not(bips_loom))]
 pub use session::{ConsumerInfo, StreamInfo, query, streams};
 pub use signaler::Policy;

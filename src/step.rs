@@ -41,6 +41,7 @@ steps! {
         AcquireHeld = "acquire: a slot is taken";
         EvictChosen = "evict: a victim is chosen";
         EvictMoved = "evict: a cursor is moved";
+        ExpelMoved = "expel: a cursor says that its consumer is out, which is not woken";
         PublishDescribed = "publish: the cold description is written";
         PublishCleared = "publish: the entry is cleared";
         PublishWritten = "publish: the entry is written, without its stamp";

@@ -222,6 +222,8 @@ fn a_reconnecting_consumer_outlives_producers() {
             }
         };
         assert_eq!(first.sequence(), 0, "the numbers begin anew");
+        assert_eq!(u64::from(first.generation()), rows - 1);
+        assert_eq!((consumer.generation(), consumer.content().shape()), (first.generation(), first.shape()));
     }
     assert_eq!(consumer.stats().reconnects, 10);
 }

@@ -414,10 +414,11 @@ fn welcomes_that_nobody_reads() {
     assert!(descriptors() <= before + rude.len() + 170, "{} descriptors", descriptors());
     publish(&producer);
     receive(&mut honest);
+    eventually("some were answered", || rude.iter().filter(|raw| raw.is_readable()).count() >= 10);
     // Those not yet accepted have heard nothing.
     let heard = rude.iter().filter(|raw| raw.is_readable()).filter_map(Raw::hear);
     let welcomed = heard.filter(|(reply, _)| wire::tag(reply) == wire::WELCOME).count();
-    assert!((10..=127).contains(&welcomed), "{welcomed} got the producer's descriptors");
+    assert!((1..=127).contains(&welcomed), "{welcomed} got the producer's descriptors");
     drop(rude);
     scratch.consumer("cam").wait(SOON).connect().unwrap();
     eventually("the descriptors are closed again", || descriptors() <= before);

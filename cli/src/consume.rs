@@ -15,6 +15,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::reception::{self, Next};
 use crate::stats::{Histogram, monotonic_ns};
+use crate::streams::content_text;
 use crate::verify::{Order, Verifier};
 
 #[derive(clap::Args, Debug)]
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// Keep so many frames leased at once, as a slow consumer does
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = args::whole(1..=64u32))]
     hold: u32,
+    /// Go on with the next producer of this name when one ends
+    #[arg(long)]
+    reconnect: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -48,6 +52,7 @@ struct Tally {
     frames: u64,
     first: Option<u64>,
     order: Order,
+    generation: u32,
     latency: Histogram,
     evidence: Evidence,
     verifier: Option<Verifier>,
@@ -65,7 +70,8 @@ enum End {
 }
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
-    let mut consumer = reception::connect(place, &args.name, args.policy, args.wait)?;
+    let joining = reception::joining(place, &args.name, args.policy, args.wait);
+    let mut consumer = joining.reconnect(args.reconnect).connect()?;
     if args.hold > consumer.max_held() {
         return Err(Failure::usage(format!(
             "--hold {} is more than the {} frames that {} lets a consumer lease; hold fewer, or give the producer \
@@ -100,6 +106,12 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
             Next::Ended(ending) => return Ok(End::Stream(ending)),
             Next::Interrupted => return Ok(End::Interrupted),
         };
+        if frame.generation() != tally.generation {
+            tally.go_on_with(frame.generation());
+            if !args.json {
+                output::line(another(args, consumer, &frame, frames))?;
+            }
+        }
         if let Err(failure) = tally.take(&frame) {
             tally.wrong = true;
             return Err(failure);
@@ -110,7 +122,25 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
     Ok(End::Count)
 }
 
+/// Says that the stream is another one now.
+fn another(args: &Args, consumer: &Consumer, frame: &Frame, frames: u64) -> String {
+    format!(
+        "after {frames} frames another producer of {} (pid {}): {}, from frame {}",
+        args.name,
+        consumer.producer_pid(),
+        content_text(frame.content()),
+        frame.sequence()
+    )
+}
+
 impl Tally {
+    /// Frames of another producer begin: it counts anew, and its frames may be of another size.
+    fn go_on_with(&mut self, generation: u32) {
+        self.generation = generation;
+        self.order.restart();
+        self.verifier = self.verifier.take().map(|_| Verifier::default());
+    }
+
     fn take(&mut self, frame: &Frame) -> Outcome {
         self.latency.record(monotonic_ns().saturating_sub(frame.published()));
         let start = *self.start.get_or_insert_with(Instant::now);
@@ -193,6 +223,7 @@ fn summary(args: &Args, consumer: &Consumer, tally: &Tally, end: Option<End>, fa
             "bytes_copied_by_bips": tally.evidence.copied,
             "addresses": tally.evidence.addresses(),
             "slots": consumer.slots(),
+            "reconnects": consumer.stats().reconnects,
         }));
     }
     let latency = |q| tally.latency.quantile(q).map_or("-".into(), |ns| output::nanoseconds(ns as f64));

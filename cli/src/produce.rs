@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bips::{AccessRule, AcquireError, Description, ErrorKind, Fence, Fourcc, FrameMut, Producer, Wait};
+use bips::{
+    AccessRule, AcquireError, Description, ErrorKind, Fence, Fourcc, FrameMut, OnStall, Producer, Wait,
+};
 use clap::ValueHint;
 use serde_json::json;
 
@@ -46,6 +48,9 @@ pub(crate) struct Args {
     /// Who may consume: owner, group:NAME or directory
     #[arg(long, value_name = "RULE", default_value = "owner", value_parser = access)]
     access: AccessRule,
+    /// What to do about consumers that hold the stream up: wait, or expel:SECONDS
+    #[arg(long, value_name = "RULE", default_value = "wait", value_parser = on_stall)]
+    on_stall: OnStall,
     /// Frames already published that a new consumer gets first
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u32..))]
     history: u32,
@@ -61,6 +66,10 @@ fn access(text: &str) -> Result<AccessRule, bips::Error> {
     AccessRule::parse(text)
 }
 
+fn on_stall(text: &str) -> Result<OnStall, bips::Error> {
+    OnStall::parse(text)
+}
+
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     let interrupt = Interrupt::install()?;
     let mut painter = painter(args)?;
@@ -70,6 +79,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
         .image(args.format, args.size.width, args.size.height)
         .slots(args.slots)
         .access(args.access.clone())
+        .on_stall(args.on_stall)
         .history(args.history);
     if let Some(directory) = place.path() {
         builder = builder.directory(directory);
@@ -104,6 +114,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
             "slots": producer.slots(),
             "consumers": stats.consumers.len(),
             "evicted": stats.evicted,
+            "expelled": stats.expelled,
         }))?;
     } else {
         output::line(format!(

@@ -1,6 +1,6 @@
 //! Receiving with a time limit, and with an ear for Ctrl-C.
 
-use bips::{Consumer, Ending, Frame, Policy, ReceiveError, Wait};
+use bips::{Consumer, ConsumerBuilder, Ending, Frame, Policy, ReceiveError, Wait};
 
 use crate::args::{Patience, Place};
 use crate::exit::{Failure, Outcome};
@@ -18,6 +18,7 @@ pub(crate) enum Next {
 pub(crate) fn word(ending: Ending) -> &'static str {
     match ending {
         Ending::Closed => "closed",
+        Ending::Expelled => "expelled",
         _ => "died",
     }
 }
@@ -26,7 +27,8 @@ pub(crate) fn word(ending: Ending) -> &'static str {
 pub(crate) fn said(name: &str, ending: Ending) -> String {
     match ending {
         Ending::Closed => format!("{name} ended"),
-        _ => format!("the producer of {name} died, or put this consumer out,"),
+        Ending::Expelled => format!("the producer of {name} put this consumer out, which held it up,"),
+        _ => format!("the producer of {name} died"),
     }
 }
 
@@ -40,11 +42,15 @@ pub(crate) fn tell(name: &str, ending: Option<Ending>, frames: u64) -> Outcome {
 
 /// Joins a stream. Ctrl-C needs no care here: nothing is held yet that could stay behind.
 pub(crate) fn connect(place: &Place, name: &str, policy: Policy, wait: Wait) -> Outcome<Consumer> {
+    Ok(joining(place, name, policy, wait).connect()?)
+}
+
+pub(crate) fn joining(place: &Place, name: &str, policy: Policy, wait: Wait) -> ConsumerBuilder {
     let mut builder = Consumer::builder(name).registry(bips_backends::registry()).policy(policy).wait(wait);
     if let Some(directory) = place.path() {
         builder = builder.directory(directory);
     }
-    Ok(builder.connect()?)
+    builder
 }
 
 /// The next frame, waited for at most `wait`; `idle` is called now and then meanwhile.

@@ -1,6 +1,8 @@
 //! `bips ls` and `bips info`: what a producer tells anyone who may ask.
 
-use bips::{ConsumerInfo, Content, StreamInfo};
+use std::time::Duration;
+
+use bips::{ConsumerInfo, Content, OnStall, StreamInfo};
 use serde_json::{Value, json};
 
 use crate::args::Place;
@@ -85,24 +87,46 @@ pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
             if info.writable { "MAY" } else { "can't" }
         ),
         format!("published  {} frames; a new consumer {}", info.published, beginning(info.history)),
+        format!("stalls     {}", stalls(info.on_stall, info.expelled)),
         format!("consumers  {}", info.consumers.len()),
     ];
     if !info.consumers.is_empty() {
-        let mut table = Table::new(["  PID", "UID", "POLICY", "HELD", "UNREAD", "RECEIVED", "MISSED"]);
+        let mut table =
+            Table::new(["  PID", "UID", "POLICY", "HELD", "FOR", "UNREAD", "FOR", "RECEIVED", "MISSED", ""]);
         for consumer in &info.consumers {
             table.row([
                 format!("  {}", consumer.pid),
                 consumer.uid.to_string(),
                 consumer.policy.to_string(),
                 consumer.held.to_string(),
+                age(consumer.held, consumer.held_for),
                 consumer.unread.to_string(),
+                age(consumer.unread, consumer.unread_for),
                 consumer.received.to_string(),
                 consumer.missed.to_string(),
+                if consumer.expelled { "put out, not gone".into() } else { String::new() },
             ]);
         }
         lines.push(table.render());
     }
     output::line(lines.join("\n"))
+}
+
+/// For how long at most, where there is anything.
+pub(crate) fn age(frames: u32, oldest: Duration) -> String {
+    match frames {
+        0 => "-".into(),
+        _ => format!("{:.1} s", oldest.as_secs_f64()),
+    }
+}
+
+fn stalls(on_stall: OnStall, expelled: u64) -> String {
+    match on_stall {
+        OnStall::Wait => "are waited out".into(),
+        OnStall::Expel(after) => {
+            format!("of {} s end with expulsion: {expelled} so far", after.as_secs_f64())
+        }
+    }
 }
 
 fn beginning(history: u32) -> String {
@@ -129,6 +153,8 @@ pub(crate) fn info_json(info: &StreamInfo) -> Value {
         "shape": content.shape().to_vec(),
         "published": info.published,
         "evicted": info.evicted,
+        "expelled": info.expelled,
+        "on_stall": info.on_stall.to_string(),
         "reliable": info.reliable,
         "writable": info.writable,
         "access": info.access,
@@ -144,9 +170,12 @@ fn consumer_json(consumer: &ConsumerInfo) -> Value {
         "uid": consumer.uid,
         "policy": consumer.policy.to_string(),
         "held": consumer.held,
+        "held_for": consumer.held_for.as_secs_f64(),
         "unread": consumer.unread,
+        "unread_for": consumer.unread_for.as_secs_f64(),
         "received": consumer.received,
         "missed": consumer.missed,
+        "expelled": consumer.expelled,
     })
 }
 

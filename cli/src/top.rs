@@ -55,13 +55,15 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
 }
 
 fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> Table {
-    let mut table = Table::new(["STREAM / CONSUMER", "CONTENT", "FPS", "FRAMES", "HELD", "UNREAD", "MISSED"]);
+    let mut table =
+        Table::new(["STREAM / CONSUMER", "CONTENT", "FPS", "FRAMES", "HELD", "FOR", "UNREAD", "MISSED"]);
     for info in streams {
         table.row([
             info.name.clone(),
             format!("{} in {} x {}", streams::content_text(&info.content), info.slots, info.memory),
             rate(info).map_or("-".into(), |fps| format!("{fps:.1}")),
             info.published.to_string(),
+            String::new(),
             String::new(),
             String::new(),
             String::new(),
@@ -73,6 +75,7 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
                 String::new(),
                 consumer.received.to_string(),
                 consumer.held.to_string(),
+                streams::age(consumer.held, consumer.held_for),
                 consumer.unread.to_string(),
                 consumer.missed.to_string(),
             ]);

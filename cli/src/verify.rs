@@ -115,6 +115,11 @@ impl Order {
         Ok(())
     }
 
+    /// What comes next is another producer's, who counts anew.
+    pub(crate) fn restart(&mut self) {
+        self.last = None;
+    }
+
     pub(crate) fn last(&self) -> Option<u64> {
         self.last
     }
@@ -133,5 +138,8 @@ mod tests {
         assert_eq!((order.missing, order.gaps, order.last()), (3, 2, Some(12)));
         assert!(order.take(12).is_err());
         assert!(order.take(3).is_err());
+        order.restart();
+        order.take(3).unwrap();
+        assert_eq!((order.missing, order.gaps, order.last()), (3, 2, Some(3)));
     }
 }

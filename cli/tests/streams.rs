@@ -70,6 +70,46 @@ fn consumers_of_a_killed_producer_end_and_its_name_is_free() {
 }
 
 #[test]
+fn a_reconnecting_consumer_goes_on_with_the_next_producer() {
+    let house = House::new();
+    let first = house.start("produce cam --size 64x64 --fps 300");
+    let consumer = house.start("consume cam --reconnect --wait forever --verify --json");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    first.signal(Signal::SIGKILL);
+    first.end();
+    let next = house.start("produce cam --size 122x62 --format NV12 --fps 300");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    consumer.signal(Signal::SIGINT);
+    let seen = consumer.end().expect_code(0).json();
+    assert_eq!((number(&seen, "reconnects"), number(&seen, "lost")), (1, 0));
+    assert_eq!((seen["verified"].as_bool(), seen["ended"].as_str()), (Some(true), Some("interrupted")));
+    drop(next);
+}
+
+#[test]
+fn a_stopped_consumer_is_seen_and_put_out() {
+    let house = House::new();
+    let _producer = house.start("produce cam --size 64x64 --fps 300 --on-stall expel:0.1");
+    let consumer = house.start("consume cam --hold 2 --json");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    consumer.signal(Signal::SIGSTOP);
+    house.wait_for("cam", |info| info.expelled == 1);
+    let text = house.run("info cam").expect_code(0).stdout;
+    assert!(
+        text.contains("put out, not gone") && text.contains("of 0.1 s end with expulsion: 1 so far"),
+        "{text}"
+    );
+    let told = house.run("info cam --json").expect_code(0).json();
+    assert_eq!(told["on_stall"], "expel:0.1");
+    let told = &told["consumers"][0];
+    assert!(told["held_for"].as_f64().is_some_and(|seconds| seconds > 0.0), "{told}");
+    consumer.signal(Signal::SIGCONT);
+    let seen = consumer.end().expect_code(0).json();
+    assert_eq!(seen["ended"].as_str(), Some("expelled"));
+    house.wait_for("cam", |info| info.consumers.is_empty());
+}
+
+#[test]
 fn latest_skips_and_reliable_holds_back() {
     let house = House::new();
     let producer =

@@ -42,12 +42,18 @@ class ConsumerInfo(TypedDict):
     policy: str
     #: Frames it holds now.
     held: int
+    #: Seconds since the oldest of them was published; it has held none for longer.
+    held_for: float
     #: Frames published that it hasn't received yet.
     unread: int
+    #: Seconds since the oldest of them was published.
+    unread_for: float
     #: Frames it received so far.
     received: int
     #: Frames it never saw because newer ones took their place.
     missed: int
+    #: Whether the producer put it out because it held the stream up. Listed as long as it may read what it holds.
+    expelled: bool
 
 
 class ProducerStats(TypedDict):
@@ -59,6 +65,8 @@ class ProducerStats(TypedDict):
     pool_bytes: int
     #: Unread frames taken from consumers that keep only the last ones.
     evicted: int
+    #: Consumers put out because they held the stream up (on_stall).
+    expelled: int
     consumers: list[ConsumerInfo]
     #: Bytes copied because the caller asked for a copy; bips copies none by itself.
     bytes_copied: int
@@ -95,6 +103,10 @@ class StreamInfo(TypedDict):
     published: int
     #: Unread frames taken from consumers that keep only the last ones.
     evicted: int
+    #: Consumers put out because they held the stream up.
+    expelled: int
+    #: What the producer does about those: "wait" or "expel:SECONDS".
+    on_stall: str
     #: Whether consumers may write into frames.
     writable: bool
     #: Whether consumers that may hold the producer back are admitted.

@@ -293,8 +293,15 @@ impl Consumer {
         self.ask(py, |consumer| consumer.producer_pid())
     }
 
-    /// How the stream ended: "closed" by its producer; "died" when the producer died or put this consumer out; None
-    /// while it goes on. Frames published before may still be there to receive.
+    /// Which of the producers that it has received from this is, from 0; frames say so too. It rises when
+    /// reconnect=True makes it go on with the next one: layout, memory, slots and max_held may then be others.
+    #[getter]
+    fn generation(&self, py: Python<'_>) -> PyResult<u32> {
+        self.ask(py, |consumer| consumer.generation())
+    }
+
+    /// How the stream ended: "closed" by its producer; "died" with its producer; "expelled" when the producer put this
+    /// consumer out because it held the stream up (on_stall); None while it goes on. Frames published before may still be there to receive.
     ///
     /// After close() it is what was known then. With reconnect=True it tells of the latest producer.
     #[getter]
@@ -305,6 +312,7 @@ impl Consumer {
         };
         Ok(ending.map(|ending| match ending {
             Ending::Closed => "closed",
+            Ending::Expelled => "expelled",
             _ => "died",
         }))
     }

@@ -47,9 +47,12 @@ pub(crate) fn consumers<'py>(py: Python<'py>, consumers: &[ConsumerInfo]) -> PyR
             "uid": consumer.uid,
             "policy": consumer.policy.to_string(),
             "held": consumer.held,
+            "held_for": consumer.held_for.as_secs_f64(),
             "unread": consumer.unread,
+            "unread_for": consumer.unread_for.as_secs_f64(),
             "received": consumer.received,
             "missed": consumer.missed,
+            "expelled": consumer.expelled,
         ))?;
     }
     Ok(list)
@@ -83,6 +86,8 @@ pub(crate) fn info<'py>(
         "layout": layout(py, &info.content, info.slot_bytes)?,
         "published": info.published,
         "evicted": info.evicted,
+        "expelled": info.expelled,
+        "on_stall": info.on_stall.to_string(),
         "writable": info.writable,
         "reliable": info.reliable,
         "access": info.access.as_str(),

@@ -28,9 +28,13 @@ pub(crate) struct Frame {
     /// Index of the slot the frame lies in.
     #[pyo3(get)]
     slot: u32,
-    /// Number of the frame in its stream, counted from 0.
+    /// Number of the frame in its stream, counted from 0. Another producer counts anew: see generation.
     #[pyo3(get)]
     sequence: u64,
+    /// Which of the producers that its consumer has received from published it, from 0. It rises when a consumer with
+    /// reconnect=True goes on with the next one; shape, format and memory may then be others.
+    #[pyo3(get)]
+    generation: u32,
     /// When the content was captured, in ns of CLOCK_MONOTONIC (time.monotonic_ns()); when it was published, if the
     /// producer didn't say.
     #[pyo3(get)]
@@ -45,6 +49,7 @@ impl Frame {
         Self {
             slot: frame.slot(),
             sequence: frame.sequence(),
+            generation: frame.generation(),
             timestamp: frame.timestamp(),
             published: frame.published(),
             lease: Mutex::new(Some(Arc::new(frame))),

@@ -7,7 +7,7 @@ use crate::facts::{self, dict};
 use crate::fork::Birth;
 use crate::wait::{self, in_slices};
 use crate::writable::WritableFrame;
-use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, Wait};
+use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, OnStall, Wait};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -23,7 +23,9 @@ use std::sync::{Arc, Weak};
 /// slots: 1 to 64. memory: kind of memory, or "auto". usage: what will use it, such as ("cpu",). access: "owner",
 /// "group:NAME" or "directory" (whoever can reach the runtime directory). writable: let consumers write into frames.
 /// reliable: admit consumers that may hold the producer back. max_held: frames a consumer may hold at a time; None
-/// for slots - 2, at least 1. history: frames that a new consumer still gets. directory: the runtime directory; None
+/// for slots - 2, at least 1. on_stall: what to do about consumers that hold the producer up: "wait" for them, or
+/// "expel:SECONDS" puts those out that neither take nor release a frame for so long while there is no slot; what they
+/// hold stays theirs until they release it or their process ends. history: frames that a new consumer still gets. directory: the runtime directory; None
 /// for the usual one.
 ///
 /// Close it, or use `with`: consumers then get the frames that are left, and learn that the stream ended.
@@ -84,9 +86,10 @@ impl Producer {
     #[new]
     #[pyo3(
         signature = (name, *, shape=None, dtype=None, size=None, format=None, slots=4, memory="auto", usage=None,
-            access="owner", writable=false, reliable=true, max_held=None, history=0, directory=None),
+            access="owner", writable=false, reliable=true, max_held=None, on_stall="wait", history=0, directory=None),
         text_signature = "(name, *, shape=None, dtype='uint8', size=None, format=None, slots=4, memory='auto', \
-            usage=(), access='owner', writable=False, reliable=True, max_held=None, history=0, directory=None)"
+            usage=(), access='owner', writable=False, reliable=True, max_held=None, on_stall='wait', history=0, \
+            directory=None)"
     )]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
     fn new(
@@ -103,6 +106,7 @@ impl Producer {
         writable: bool,
         reliable: bool,
         max_held: Option<i64>,
+        on_stall: &str,
         history: i64,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
@@ -114,6 +118,7 @@ impl Producer {
             .access(AccessRule::parse(access).or_raise()?)
             .writable(writable)
             .reliable(reliable)
+            .on_stall(OnStall::parse(on_stall).or_raise()?)
             .history(args::count("history", history)?);
         if let Some(usage) = usage {
             builder = builder.usage(args::usage(usage)?);
@@ -224,8 +229,8 @@ impl Producer {
         facts::layout(py, self.producer.content(), self.producer.slot_bytes())
     }
 
-    /// Counts, as a bips.types.ProducerStats dictionary: published, pool_bytes, evicted, consumers,
-    /// and bytes_copied, the bytes that bips copied because copy=True asked for it.
+    /// Counts, as a bips.types.ProducerStats dictionary: published, pool_bytes, evicted, expelled,
+    /// consumers, and bytes_copied, the bytes that bips copied because copy=True asked for it.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.birth.check()?;
@@ -234,6 +239,7 @@ impl Producer {
             "published": stats.published,
             "pool_bytes": stats.pool_bytes,
             "evicted": stats.evicted,
+            "expelled": stats.expelled,
             "consumers": facts::consumers(py, &stats.consumers)?,
             "bytes_copied": self.origin.copied(),
         ))

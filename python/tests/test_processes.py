@@ -1,6 +1,7 @@
 """Between processes, and when one of them is killed."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_reconnecting_to_the_next_producer(directory: Path) -> None:
             publish(second, 2)
             frame = consumer.receive(timeout=PATIENCE)
             assert (frame.shape, bytes(frame)) == ((2, 8), bytes([2]) * 16)
-            assert consumer.stats["reconnects"] == 1
+            assert (frame.generation, consumer.generation, consumer.stats["reconnects"]) == (1, 1, 1)
             assert consumer.layout["shape"] == (2, 8)
 
 
@@ -133,3 +134,44 @@ def test_consumer_killed_with_frames_in_hand(
         publish(producer, value)
         with consumer.receive(timeout=PATIENCE) as frame:
             assert bytes(frame)[:1] == bytes([value])
+
+
+def test_a_stopped_consumer_is_put_out_and_keeps_its_frame(
+    directory: Path, start: Callable[..., Any]
+) -> None:
+    with bips.Producer("cam", shape=4, slots=4, on_stall="expel:0.02", directory=directory) as producer:
+        child = start(
+            """
+            import bips, sys
+            consumer = bips.Consumer("cam", directory=sys.argv[1])
+            print("ready", flush=True)
+            frame = consumer.receive(timeout=60)
+            print("holding", flush=True)
+            sys.stdin.readline()
+            try:
+                consumer.receive(timeout=60)
+            except bips.Closed as closed:
+                print(consumer.ending, "put this consumer out" in str(closed), list(bytes(frame)), flush=True)
+            """
+        )
+        assert child.stdout.readline() == "ready\n"
+        publish(producer, 1)
+        assert child.stdout.readline() == "holding\n"
+        child.send_signal(signal.SIGSTOP)
+        for value in range(2, 12):
+            publish(producer, value)
+        (consumer,) = bips.info("cam", directory=directory)["consumers"]
+        assert (consumer["held"], consumer["unread"], consumer["expelled"]) == (1, 0, True)
+        assert consumer["held_for"] >= 0.02
+        assert bips.info("cam", directory=directory)["on_stall"] == "expel:0.02"
+        assert producer.stats["expelled"] == 1
+        child.send_signal(signal.SIGCONT)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "expelled True [1, 1, 1, 1]\n"
+        assert child.wait(PATIENCE) == 0
+
+
+def test_a_rule_for_stalls_that_is_none(directory: Path) -> None:
+    with pytest.raises(bips.InvalidArgument, match="expel:SECONDS"):
+        bips.Producer("cam", shape=4, on_stall="never", directory=directory)

@@ -128,7 +128,7 @@ impl ConsumerBuilder {
             published_on: u32::MAX,
             stats: ConsumerStats::default(),
             refusal: None,
-            generation: fork::generation(),
+            process: fork::generation(),
         })
     }
 }

@@ -41,8 +41,11 @@ pub struct ConsumerStats {
 pub enum Ending {
     /// Its producer closed it.
     Closed,
-    /// The connection broke without that: the producer died, or it expelled this consumer.
+    /// The connection broke without that: the producer died, or takes this consumer for one that broke the protocol.
     Died,
+    /// Its producer goes on, but put this consumer out because it held the stream up ([`OnStall`](crate::OnStall)).
+    /// Frames that it leases stay whole for as long as it leases them.
+    Expelled,
 }
 
 /// Takes frames from one stream. One thread receives at a time; frames may be released anywhere.
@@ -68,7 +71,7 @@ pub struct Consumer {
     stats: ConsumerStats,
     /// Why the last attempt to go on with a new producer failed.
     refusal: Option<Error>,
-    generation: u32,
+    process: u32,
 }
 
 impl Consumer {
@@ -101,6 +104,8 @@ impl Consumer {
     pub fn ending(&self) -> Option<Ending> {
         if self.attachment.subscriber.is_closed() {
             Some(Ending::Closed)
+        } else if self.attachment.subscriber.is_expelled() {
+            Some(Ending::Expelled)
         } else if self.attachment.is_gone() {
             Some(Ending::Died)
         } else {
@@ -116,7 +121,17 @@ impl Consumer {
             }
             ReceiveError::Closed => {
                 let how = match self.ending() {
-                    Some(Ending::Died) => "died, or put this consumer out,",
+                    Some(Ending::Expelled) => {
+                        return Error::new(
+                            error.kind(),
+                            format!(
+                                "the producer of {} put this consumer out because it held the stream up; release \
+                                 frames sooner or use keep-last, and connect again, or use reconnect",
+                                self.name
+                            ),
+                        );
+                    }
+                    Some(Ending::Died) => "died",
                     _ => "has ended",
                 };
                 format!(
@@ -146,7 +161,7 @@ impl Consumer {
     }
 
     fn check_fork(&self) -> Result<()> {
-        if self.generation == fork::generation() { Ok(()) } else { Err(Error::forked()) }
+        if self.process == fork::generation() { Ok(()) } else { Err(Error::forked()) }
     }
 
     /// Name of the stream.
@@ -157,6 +172,14 @@ impl Consumer {
     /// Slots of the pool.
     pub fn slots(&self) -> u32 {
         self.attachment.pool.len()
+    }
+
+    /// Which of the pools it has received from this is, from 0; the frames say so too ([`Frame::generation`]). It rises
+    /// when a reconnecting consumer goes on with the next producer, and what the methods below say changes with it.
+    ///
+    /// [`Frame::generation`]: crate::Frame::generation
+    pub fn generation(&self) -> u32 {
+        self.attachment.generation
     }
 
     /// What a slot holds unless a frame says otherwise.
@@ -203,6 +226,7 @@ impl Consumer {
     pub fn stats(&self) -> ConsumerStats {
         ConsumerStats {
             held: self.attachment.subscriber.held(),
+            reconnects: self.attachment.generation.into(),
             control_bytes: self.attachment.control_bytes(),
             ..self.stats
         }
@@ -212,7 +236,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Frames may live on and keep the seat; without this what was never read would be kept with it.
-        if self.generation == fork::generation() {
+        if self.process == fork::generation() {
             self.attachment.subscriber.resign();
         }
     }

@@ -43,7 +43,7 @@ impl Consumer {
     /// One look; `Err(Closed)` only once everything has been received.
     #[inline]
     fn look(&self) -> Result<Option<Taken>, ReceiveError> {
-        if self.generation != fork::generation() {
+        if self.process != fork::generation() {
             return Err(ReceiveError::Forked);
         }
         match self.attachment.subscriber.take() {
@@ -178,7 +178,7 @@ impl Consumer {
         let root = self.directory.as_deref();
         let joining = self.joining.get_or_insert_with(|| Joining::new(root, &self.name, self.policy));
         let patience = Patience { deadline, answer: Duration::ZERO, interrupt: None };
-        let attachment = match joining.advance(&self.registry, &patience) {
+        let mut attachment = match joining.advance(&self.registry, &patience) {
             Ok(Some(attachment)) => attachment,
             Ok(None) => return Err(ReceiveError::Timeout),
             Err(error) => {
@@ -191,9 +191,15 @@ impl Consumer {
         reach(Step::RejoinDone);
         self.attachment.subscriber.resign();
         self.cache = vec![None; attachment.pool.len() as usize];
+        attachment.generation = self.attachment.generation + 1;
+        tracing::info!(
+            stream = %self.name,
+            pid = attachment.welcome.pid,
+            generation = attachment.generation,
+            "going on with another producer"
+        );
         self.attachment = Arc::new(attachment);
         self.expected = None;
-        self.stats.reconnects += 1;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! From wishes to a living producer.
 
-use super::Producer;
 use super::inner::{Inner, Parts};
+use super::{OnStall, Producer};
 use crate::backend::{Backend, Requirements, Usage};
 use crate::consumer::{DEFAULT_SPIN, single_cpu};
 use crate::handle::Access;
@@ -26,6 +26,7 @@ pub struct ProducerBuilder {
     access: AccessRule,
     writable: bool,
     reliable: bool,
+    on_stall: OnStall,
     max_held: Option<u32>,
     history: u32,
     directory: Option<PathBuf>,
@@ -44,6 +45,7 @@ impl ProducerBuilder {
             access: AccessRule::Owner,
             writable: false,
             reliable: true,
+            on_stall: OnStall::Wait,
             max_held: None,
             history: 0,
             directory: None,
@@ -141,6 +143,13 @@ impl ProducerBuilder {
         self
     }
 
+    /// What to do about consumers that hold the producer up; it waits for them by default.
+    #[must_use]
+    pub fn on_stall(mut self, on_stall: OnStall) -> Self {
+        self.on_stall = on_stall;
+        self
+    }
+
     /// Most frames one consumer may lease at a time; slots - 2 by default, at least 1.
     #[must_use]
     pub fn max_held(mut self, frames: u32) -> Self {
@@ -206,6 +215,7 @@ impl ProducerBuilder {
                 self.history
             )));
         }
+        let on_stall = self.on_stall.checked()?;
         let requirements = Requirements { content, slots, usage: self.usage, writable: self.writable };
         let planned = self.registry.plan(&self.memory, &requirements)?;
         content.fits(planned.layout.slot_bytes)?;
@@ -220,6 +230,7 @@ impl ProducerBuilder {
             rule: self.access,
             writable: self.writable,
             reliable: self.reliable,
+            on_stall,
             max_held,
             history: self.history,
         })?);

@@ -1,5 +1,6 @@
 //! The producer as its session sees it: seating consumers, letting them go, and what it says about itself.
 
+use super::OnStall;
 use super::inner::Inner;
 use crate::session::{Cleanup, Contact, Host, SEAT_BYTES, StreamInfo, Welcome};
 use crate::shm::{Seat, Shared};
@@ -46,6 +47,7 @@ impl Host for Inner {
             pid: std::process::id(),
             max_held: self.max_held,
             writable: self.writable,
+            expels: matches!(self.on_stall, OnStall::Expel(_)),
             slot_bytes: self.pool.slot_bytes,
             kind: self.pool.info.kind.clone(),
             device: self.pool.info.device,
@@ -58,7 +60,7 @@ impl Host for Inner {
 
     fn leave(&self, seat: SeatId) -> Option<Cleanup> {
         let mut state = self.lock();
-        let member = state.publisher.leave(seat).or_else(|| state.take_expelled(seat))?;
+        let member = state.publisher.leave(seat).or_else(|| state.take_violator(seat))?;
         // Consumers of a stream that has ended still drain it. Any other's seat: whoever keeps its descriptor must not
         // keep its memory at our cost. The more often it is mapped the longer that takes.
         (!state.publisher.is_closed()).then(|| -> Cleanup { Box::new(move || member.discard()) })
@@ -75,6 +77,8 @@ impl Host for Inner {
             content: self.content,
             published: stats.published,
             evicted: stats.evicted,
+            expelled: stats.expelled,
+            on_stall: self.on_stall,
             writable: self.writable,
             reliable: self.reliable,
             access: self.rule.to_string(),

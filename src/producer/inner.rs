@@ -1,5 +1,6 @@
 //! What the producer's handle, its leases and the monitor thread share.
 
+use super::OnStall;
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
 use crate::pool::Pool;
@@ -8,7 +9,7 @@ use crate::shm::{Bell, Board, Shared};
 use crate::signaler::{Acquired, Hot, Member, Publisher, SeatId, bit};
 use crate::stream::{AccessRule, StreamName};
 use crate::sys::fork;
-use crate::sys::{Clock, PAGE, Segment, Sharing, random_id};
+use crate::sys::{Clock, PAGE, Segment, Sharing, monotonic_ns, random_id};
 use crate::wait::Deadline;
 use crate::{Content, Description, Error, ErrorKind, ProducerStats, Result};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ pub(super) struct Parts {
     pub(super) rule: AccessRule,
     pub(super) writable: bool,
     pub(super) reliable: bool,
+    pub(super) on_stall: OnStall,
     pub(super) max_held: u32,
     pub(super) history: u32,
 }
@@ -36,6 +38,7 @@ pub(crate) struct Inner {
     pub(super) generation: u32,
     pub(super) rule: AccessRule,
     pub(super) reliable: bool,
+    pub(super) on_stall: OnStall,
     pub(super) history: u32,
     pub(super) stream_id: [u64; 2],
     /// The stream's own content without metadata, as it stands on the board.
@@ -50,7 +53,7 @@ pub(crate) struct Inner {
 pub(super) struct State {
     pub(super) publisher: Publisher<Contact>,
     /// Put out for breaking the protocol; their connections are just ending.
-    expelled: Vec<Member<Contact>>,
+    violators: Vec<Member<Contact>>,
     clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
     plain: u64,
@@ -59,10 +62,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What is left of a consumer that was put out, once its connection ends.
-    pub(super) fn take_expelled(&mut self, seat: SeatId) -> Option<Member<Contact>> {
-        let at = self.expelled.iter().position(|member| member.id() == seat)?;
-        Some(self.expelled.swap_remove(at))
+    /// What is left of a consumer that broke the protocol, once its connection ends.
+    pub(super) fn take_violator(&mut self, seat: SeatId) -> Option<Member<Contact>> {
+        let at = self.violators.iter().position(|member| member.id() == seat)?;
+        Some(self.violators.swap_remove(at))
     }
 }
 
@@ -85,6 +88,7 @@ impl Inner {
             generation: fork::generation(),
             rule: parts.rule,
             reliable: parts.reliable,
+            on_stall: parts.on_stall,
             history: parts.history,
             stream_id,
             plain: Box::new(Described::new(parts.content, &[])?.encode()),
@@ -92,7 +96,7 @@ impl Inner {
             bell,
             state: Mutex::new(State {
                 publisher,
-                expelled: Vec::new(),
+                violators: Vec::new(),
                 clock: Clock::new(),
                 plain: 0,
                 special,
@@ -119,18 +123,34 @@ impl Inner {
             }
             match state.publisher.acquire() {
                 Acquired::Slot(slot) => return Ok(Some(slot)),
-                Acquired::Full => return Ok(None),
+                Acquired::Full => {
+                    if !self.expel_stalled(&mut state.publisher) {
+                        return Ok(None);
+                    }
+                }
                 Acquired::Violation(seat) => {
                     if let Some(member) = state.publisher.leave(seat) {
                         tracing::warn!(stream = %self.name, pid = member.port.peer.pid, "consumer broke the protocol");
                         let contact = member.port.clone();
-                        state.expelled.push(member);
+                        state.violators.push(member);
                         drop(state);
                         contact.hang_up();
                     }
                 }
             }
         }
+    }
+
+    /// Puts consumers out that have held us up for too long; whether there were any.
+    #[cold]
+    fn expel_stalled(&self, publisher: &mut Publisher<Contact>) -> bool {
+        let OnStall::Expel(after) = self.on_stall else { return false };
+        let patience = after.as_nanos().try_into().unwrap_or(u64::MAX);
+        let out = publisher.expel_stalled(monotonic_ns().max(1), patience);
+        for pid in out.iter().filter_map(|id| publisher.port(*id)).map(|contact| contact.peer.pid) {
+            tracing::warn!(stream = %self.name, pid, ?after, "consumer put out: it held the producer up");
+        }
+        !out.is_empty()
     }
 
     /// Announces that a slot is wanted, until the result is dropped.
@@ -264,6 +284,7 @@ impl Inner {
         ProducerStats {
             published: state.publisher.published(),
             evicted: state.publisher.evicted(),
+            expelled: state.publisher.expelled(),
             pool_bytes: self.pool.slot_bytes * u64::from(self.pool.len()),
             consumers: consumers(&state),
         }
@@ -283,8 +304,10 @@ impl Inner {
                     0 => String::from("a consumer in another container"),
                     pid => format!("consumer pid {pid}"),
                 };
+                let since = consumer.held_for.max(consumer.unread_for).as_secs_f64();
+                let out = if consumer.expelled { ", put out but not gone" } else { "" };
                 holders.push(format!(
-                    "{who} holds {} and has {} unread ({})",
+                    "{who} holds {} and has {} unread ({}{out}), the oldest published {since:.1} s ago",
                     consumer.held, consumer.unread, consumer.policy
                 ));
             }
@@ -293,7 +316,8 @@ impl Inner {
             holders.push(format!("{} are kept as history", self.history));
         }
         format!(
-            "all {} slots of {} are taken: {}; release frames sooner, raise `slots`, or let consumers use keep-last",
+            "all {} slots of {} are taken: {}; release frames sooner, raise `slots`, let consumers use \
+             keep-last, or put out those that stall with `on_stall`",
             self.pool.len(),
             self.name,
             if holders.is_empty() { String::from("freed just now") } else { holders.join(", ") }
@@ -309,6 +333,10 @@ fn hot(clock: &mut Clock, description: &Description<'_>) -> Hot {
 }
 
 fn consumers(state: &State) -> Vec<ConsumerInfo> {
+    let now = monotonic_ns();
+    let age = |since: Option<u64>| {
+        since.map_or(Duration::ZERO, |since| Duration::from_nanos(now.saturating_sub(since)))
+    };
     state
         .publisher
         .members()
@@ -317,9 +345,12 @@ fn consumers(state: &State) -> Vec<ConsumerInfo> {
             uid: member.port.peer.uid,
             policy: member.policy,
             held: member.held,
+            held_for: age(member.held_since),
             unread: member.unread,
+            unread_for: age(member.unread_since),
             received: member.received,
             missed: member.missed,
+            expelled: member.expelled,
         })
         .collect()
 }

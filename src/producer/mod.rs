@@ -4,9 +4,11 @@ mod builder;
 mod frame_mut;
 mod host;
 mod inner;
+mod stall;
 
 pub use builder::ProducerBuilder;
 pub use frame_mut::{FrameMut, SlotHold};
+pub use stall::OnStall;
 
 use crate::backend::BackendInfo;
 use crate::error::AcquireError;
@@ -35,6 +37,8 @@ pub struct ProducerStats {
     pub published: u64,
     /// Frames taken from keep-last consumers before they read them, summed over consumers.
     pub evicted: u64,
+    /// Consumers put out because they held it up; see [`OnStall`].
+    pub expelled: u64,
     /// Bytes of the pool.
     pub pool_bytes: u64,
     /// Who consumes it now.
@@ -154,6 +158,11 @@ impl Producer {
     /// Most frames one consumer may lease at a time.
     pub fn max_held(&self) -> u32 {
         self.inner.max_held
+    }
+
+    /// What it does about consumers that hold it up.
+    pub fn on_stall(&self) -> OnStall {
+        self.inner.on_stall
     }
 
     /// What it has done and who consumes it.

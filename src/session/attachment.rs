@@ -65,6 +65,8 @@ pub(crate) struct Attachment {
     pub(crate) subscriber: Subscriber,
     pub(crate) pool: Pool,
     pub(crate) welcome: Welcome,
+    /// How many the consumer had before.
+    pub(crate) generation: u32,
     link: Arc<Link>,
     /// Ends before the link's socket closes.
     _watched: Watched,
@@ -84,7 +86,7 @@ impl Watch for Link {
         self.socket.as_fd()
     }
 
-    /// Watched for its end only: the producer is gone, or has expelled us.
+    /// Watched for its end only: the producer is gone, or found that we broke the protocol.
     fn ready(&self) -> Verdict {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
         self.subscriber.wake_self();
@@ -116,9 +118,9 @@ impl Attachment {
         self.link.gone.load(Acquire) // ORDERING: pairs with the store in `Link::ready`
     }
 
-    /// Whether no more frames will be published here.
+    /// Whether no more frames will come here.
     pub(crate) fn has_ended(&self) -> bool {
-        self.subscriber.is_closed() || self.is_gone()
+        self.subscriber.is_closed() || self.is_gone() || self.subscriber.is_expelled()
     }
 
     /// A descriptor that is readable when there may be something to receive, and for good after the producer's end;
@@ -184,7 +186,7 @@ fn seat(
         .collect::<Result<Vec<_>>>()?;
     let pool = Pool::import(&memories, &welcome, backend.info(), access)?;
     let slots = welcome.slots.len() as u32;
-    let subscriber = Subscriber::new(board, seat, bell, policy, slots, welcome.max_held);
+    let subscriber = Subscriber::new(board, seat, bell, policy, welcome.expels, slots, welcome.max_held);
     let link = Arc::new(Link {
         socket: Arc::new(socket),
         subscriber: subscriber.clone(),
@@ -194,5 +196,5 @@ fn seat(
     reach(Step::JoinMapped);
     let watched = monitor::watch(link.clone(), Interest::End)?;
     reach(Step::JoinDone);
-    Ok(Attachment { subscriber, pool, welcome, link, _watched: watched })
+    Ok(Attachment { subscriber, pool, welcome, generation: 0, link, _watched: watched })
 }

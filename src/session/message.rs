@@ -5,7 +5,8 @@ use crate::backend::DeviceId;
 use crate::describe::{Content, DESCRIPTION_WORDS, Described};
 use crate::signaler::Policy;
 use crate::sys::PAGE;
-use crate::{Error, ErrorKind, MAX_SLOTS, PROTOCOL, Result};
+use crate::{Error, ErrorKind, MAX_SLOTS, OnStall, PROTOCOL, Result};
+use std::time::Duration;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"bips");
 const MAX_TEXT: usize = 1024;
@@ -37,6 +38,8 @@ pub(crate) struct Welcome {
     pub(crate) pid: u32,
     pub(crate) max_held: u32,
     pub(crate) writable: bool,
+    /// Whether it may put out reliable consumers.
+    pub(crate) expels: bool,
     pub(crate) slot_bytes: u64,
     pub(crate) kind: String,
     pub(crate) device: DeviceId,
@@ -80,6 +83,10 @@ pub struct StreamInfo {
     pub published: u64,
     /// Frames taken from keep-last consumers before they read them.
     pub evicted: u64,
+    /// Consumers put out because they held the producer up.
+    pub expelled: u64,
+    /// What the producer does about such consumers.
+    pub on_stall: OnStall,
     /// Whether consumers may write.
     pub writable: bool,
     /// Whether reliable consumers are admitted.
@@ -105,12 +112,18 @@ pub struct ConsumerInfo {
     pub policy: Policy,
     /// Frames it leases.
     pub held: u32,
+    /// How long ago the oldest of them was published: it can't have held any for longer.
+    pub held_for: Duration,
     /// Frames published for it that it has not taken.
     pub unread: u32,
+    /// How long ago the oldest of them was published.
+    pub unread_for: Duration,
     /// Frames it has taken, as it says itself.
     pub received: u64,
     /// Frames it never saw because newer ones took their place.
     pub missed: u64,
+    /// Whether the producer put it out. It is still listed as long as it may read what it holds.
+    pub expelled: bool,
 }
 
 mod tag {
@@ -125,6 +138,11 @@ fn begin(tag: u16) -> Writer {
     let mut writer = Writer::default();
     writer.u32(MAGIC).u16(PROTOCOL.0).u16(PROTOCOL.1).u16(tag).u16(0);
     writer
+}
+
+/// What doesn't fit is for ever.
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 /// Checks the head and gives the tag.
@@ -228,7 +246,8 @@ impl Reply {
 impl Welcome {
     fn encode(&self) -> Vec<u8> {
         let mut writer = begin(tag::WELCOME);
-        writer.words(&self.stream_id).u32(self.pid).u32(self.max_held).u32(self.writable.into());
+        writer.words(&self.stream_id).u32(self.pid).u32(self.max_held);
+        writer.u32(u32::from(self.writable) | u32::from(self.expels) << 1);
         writer.u32(self.slots.len() as u32).u64(self.slot_bytes);
         writer.text(&self.kind, MAX_KIND).raw(&self.device.0);
         write_content(&mut writer, &self.content);
@@ -276,8 +295,20 @@ impl Welcome {
             }
             slots.push(slot);
         }
-        let writable = flags & 1 != 0;
-        Ok(Self { stream_id, pid, max_held, writable, slot_bytes, kind, device, content, memories, slots })
+        let (writable, expels) = (flags & 1 != 0, flags & 2 != 0);
+        Ok(Self {
+            stream_id,
+            pid,
+            max_held,
+            writable,
+            expels,
+            slot_bytes,
+            kind,
+            device,
+            content,
+            memories,
+            slots,
+        })
     }
 }
 
@@ -287,14 +318,20 @@ impl StreamInfo {
         writer.text(&self.name, MAX_NAME).u32(self.pid).text(&self.memory, MAX_KIND);
         writer.u32(self.slots).u64(self.slot_bytes);
         write_content(&mut writer, &self.content);
-        writer.u64(self.published).u64(self.evicted);
+        writer.u64(self.published).u64(self.evicted).u64(self.expelled);
+        writer.u64(match self.on_stall {
+            OnStall::Wait => 0,
+            OnStall::Expel(after) => nanoseconds(after),
+        });
         writer.u32(u32::from(self.writable) | u32::from(self.reliable) << 1);
         writer.text(&self.access, MAX_NAME).u32(self.max_held).u32(self.history);
         writer.u32(self.consumers.len() as u32);
         for consumer in &self.consumers {
             writer.u32(consumer.pid).u32(consumer.uid);
             write_policy(&mut writer, consumer.policy);
-            writer.u32(consumer.held).u32(consumer.unread).u64(consumer.received).u64(consumer.missed);
+            writer.u32(consumer.held).u64(nanoseconds(consumer.held_for));
+            writer.u32(consumer.unread).u64(nanoseconds(consumer.unread_for));
+            writer.u64(consumer.received).u64(consumer.missed).u32(consumer.expelled.into());
         }
         writer.finish()
     }
@@ -303,7 +340,12 @@ impl StreamInfo {
         let (name, pid, memory) = (reader.text(MAX_NAME)?, reader.u32()?, reader.text(MAX_KIND)?);
         let (slots, slot_bytes) = (reader.u32()?, reader.u64()?);
         let content = read_content(reader, slot_bytes)?;
-        let (published, evicted, flags) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        let (published, evicted, expelled) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let on_stall = match reader.u64()? {
+            0 => OnStall::Wait,
+            after => OnStall::Expel(Duration::from_nanos(after)),
+        };
+        let flags = reader.u32()?;
         let access = reader.text(MAX_NAME)?;
         let (max_held, history, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
         if count as usize > MAX_CONSUMERS {
@@ -316,9 +358,12 @@ impl StreamInfo {
                 uid: reader.u32()?,
                 policy: read_policy(reader)?,
                 held: reader.u32()?,
+                held_for: Duration::from_nanos(reader.u64()?),
                 unread: reader.u32()?,
+                unread_for: Duration::from_nanos(reader.u64()?),
                 received: reader.u64()?,
                 missed: reader.u64()?,
+                expelled: reader.u32()? & 1 != 0,
             });
         }
         let (writable, reliable) = (flags & 1 != 0, flags & 2 != 0);
@@ -331,6 +376,8 @@ impl StreamInfo {
             content,
             published,
             evicted,
+            expelled,
+            on_stall,
             writable,
             reliable,
             access,
@@ -353,6 +400,7 @@ mod tests {
             pid: 3,
             max_held: 2,
             writable: false,
+            expels: true,
             slot_bytes: 4096,
             kind: "memfd".into(),
             device: DeviceId::default(),
@@ -363,8 +411,18 @@ mod tests {
     }
 
     fn info() -> StreamInfo {
-        let consumer =
-            |policy| ConsumerInfo { pid: 1, uid: 2, policy, held: 3, unread: 4, received: 5, missed: 6 };
+        let consumer = |policy| ConsumerInfo {
+            pid: 1,
+            uid: 2,
+            policy,
+            held: 3,
+            held_for: Duration::from_nanos(30),
+            unread: 4,
+            unread_for: Duration::from_nanos(40),
+            received: 5,
+            missed: 6,
+            expelled: true,
+        };
         StreamInfo {
             name: "a/b".into(),
             pid: 7,
@@ -374,6 +432,8 @@ mod tests {
             content: Content::bytes(100).unwrap(),
             published: 9,
             evicted: 1,
+            expelled: 2,
+            on_stall: OnStall::Expel(Duration::from_millis(2500)),
             writable: true,
             reliable: false,
             access: "group:video".into(),

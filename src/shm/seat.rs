@@ -38,6 +38,9 @@ impl Seat {
     /// Value of the cursor of a consumer that takes no more frames but still holds some.
     pub(crate) const RESIGNED: u64 = u64::MAX;
 
+    /// The same, by the producer's will.
+    pub(crate) const EXPELLED: u64 = u64::MAX - 1;
+
     /// Bit of `parked` that says the consumer waits; whoever wakes it adds 1, which clears the bit and makes every
     /// wait a number of its own.
     pub(crate) const WAITS: u32 = 1;

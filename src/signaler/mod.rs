@@ -4,6 +4,7 @@
 //! program and over loom's types in the model checker ([`crate::sync`]). `docs/memory-model.md` explains every
 //! ordering by the names used here.
 
+mod expel;
 mod publisher;
 mod reclaim;
 mod subscriber;

@@ -5,6 +5,7 @@
 //! orderings must then fail, in words that `cargo xtask loom --weaken` knows (`xtask/src/loom.rs`).
 
 mod deaths;
+mod expulsion;
 
 use super::*;
 use crate::shm::{Bell, Board, Seat, Shared};
@@ -41,9 +42,14 @@ impl Stream {
     }
 
     fn join(&self, policy: Policy, max_held: u32) -> (SeatId, Subscriber) {
+        self.join_where(false, policy, max_held)
+    }
+
+    /// Where the producer may, or may not, put consumers out.
+    fn join_where(&self, expels: bool, policy: Policy, max_held: u32) -> (SeatId, Subscriber) {
         let seat = Shared::new(Seat::default());
         let id = self.publisher.lock().unwrap().join(seat.clone(), policy, ()).unwrap();
-        (id, Subscriber::new(self.board.clone(), seat, self.bell.clone(), policy, SLOTS, max_held))
+        (id, Subscriber::new(self.board.clone(), seat, self.bell.clone(), policy, expels, SLOTS, max_held))
     }
 
     fn acquire(&self) -> Option<u32> {

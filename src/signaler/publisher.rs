@@ -1,5 +1,6 @@
 //! The producer's half: publish, join and leave, close. `reclaim.rs` finds free slots.
 
+use super::reclaim::slots_between;
 use super::{Policy, bit, mask};
 use crate::shm::{Bell, Board, Cold, RING, Seat, Shared, State};
 use crate::step::{Step, reach};
@@ -26,6 +27,9 @@ pub(crate) struct Member<P> {
     pub(super) policy: Policy,
     /// The furthest its cursor was seen.
     pub(super) reached: u64,
+    /// Its cursor and what it held when the producer last had no slot, and since when it had been so.
+    pub(super) stood: (u64, u64),
+    pub(super) stood_since: u64,
     pub(super) evicted: u64,
     pub(crate) port: P,
 }
@@ -48,6 +52,8 @@ pub(crate) struct Publisher<P> {
     own_mask: u64,
     /// When each slot was last published, as sequence + 1.
     pub(super) last_use: [u64; RING],
+    /// The same in time.
+    published_at: [u64; RING],
     versions: [u32; RING],
     pub(super) members: Vec<Member<P>>,
     next_id: u64,
@@ -57,7 +63,10 @@ pub(crate) struct Publisher<P> {
     pub(super) in_haste: bool,
     last_published: u64,
     sleepers: u32,
+    /// Since when there has been no slot; 0 while there is.
+    pub(super) full_since: u64,
     pub(super) evicted: u64,
+    pub(super) expelled: u64,
     closed: bool,
 }
 
@@ -95,6 +104,7 @@ impl<P> Publisher<P> {
             own: [0; RING],
             own_mask: 0,
             last_use: [0; RING],
+            published_at: [0; RING],
             versions: [0; RING],
             members: Vec::with_capacity(MAX_SEATS),
             next_id: 0,
@@ -102,7 +112,9 @@ impl<P> Publisher<P> {
             in_haste: false,
             last_published: 0,
             sleepers: 0,
+            full_since: 0,
             evicted: 0,
+            expelled: 0,
             closed: false,
         }
     }
@@ -140,6 +152,7 @@ impl<P> Publisher<P> {
 
         self.ring[sequence as usize % RING] = slot;
         self.last_use[slot as usize] = self.tail;
+        self.published_at[slot as usize] = hot.published;
         self.drop_own(slot);
         if self.sleepers > 0 {
             // With no reader the slot is free again, and another thread of ours may wait for one.
@@ -165,7 +178,7 @@ impl<P> Publisher<P> {
     }
 
     /// Wakes every parked consumer. Call after writing the reason to wake up.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         order::FP(); // ORDERING(FP, fence) -> FK
         for member in &self.members {
             let parked = member.seat.parked();
@@ -191,7 +204,8 @@ impl<P> Publisher<P> {
         seat.cursor().store(reached, Relaxed);
         let id = SeatId(self.next_id);
         self.next_id += 1;
-        self.members.push(Member { id, seat, policy, reached, evicted: 0, port });
+        let stood = (Seat::RESIGNED, 0);
+        self.members.push(Member { id, seat, policy, reached, stood, stood_since: 0, evicted: 0, port });
         Some(id)
     }
 
@@ -210,18 +224,32 @@ impl<P> Publisher<P> {
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberView<'_, P>> {
         self.members.iter().map(|member| {
             let (received, skipped) = member.seat.counts();
+            let held = member.seat.held().load(Relaxed) & mask(self.slots);
+            let cursor = member.seat.cursor().load(Relaxed);
+            let unread = self.tail.saturating_sub(cursor).min(u64::from(self.slots));
             MemberView {
                 policy: member.policy,
-                held: (member.seat.held().load(Relaxed) & mask(self.slots)).count_ones(),
-                unread: self
-                    .tail
-                    .saturating_sub(member.seat.cursor().load(Relaxed))
-                    .min(u64::from(self.slots)) as u32,
+                held: held.count_ones(),
+                held_since: self.first_published(held),
+                unread: unread as u32,
+                unread_since: self.first_published(slots_between(&self.ring, self.tail - unread, self.tail)),
                 received,
                 missed: skipped.max(member.evicted),
+                expelled: member.is_expelled(),
                 port: &member.port,
             }
         })
+    }
+
+    /// When the oldest of what lies in these slots was published.
+    fn first_published(&self, mut slots: u64) -> Option<u64> {
+        let mut first = None;
+        while slots != 0 {
+            let at = self.published_at[slots.trailing_zeros() as usize];
+            slots &= slots - 1;
+            first = Some(first.map_or(at, |first: u64| first.min(at)));
+        }
+        first
     }
 
     /// Adds a hold of the producer itself on a slot that is free or its own.
@@ -277,6 +305,10 @@ impl<P> Publisher<P> {
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
+
+    pub(crate) fn expelled(&self) -> u64 {
+        self.expelled
+    }
 }
 
 /// Most consumers of one stream.
@@ -286,8 +318,13 @@ pub(crate) const MAX_SEATS: usize = 64;
 pub(crate) struct MemberView<'a, P> {
     pub(crate) policy: Policy,
     pub(crate) held: u32,
+    /// When the oldest frame it holds was published.
+    pub(crate) held_since: Option<u64>,
     pub(crate) unread: u32,
+    /// When the oldest frame it has not read was published.
+    pub(crate) unread_since: Option<u64>,
     pub(crate) received: u64,
     pub(crate) missed: u64,
+    pub(crate) expelled: bool,
     pub(crate) port: &'a P,
 }

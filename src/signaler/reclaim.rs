@@ -56,6 +56,7 @@ impl<P> Publisher<P> {
     fn take_hottest(&mut self) -> Option<u32> {
         let slot = self.hottest(self.known_free)?;
         self.known_free &= !bit(slot);
+        self.full_since = 0;
         self.hold(slot);
         reach(Step::AcquireHeld);
         Some(slot)
@@ -87,9 +88,14 @@ impl<P> Publisher<P> {
         for member in &mut self.members {
             let cursor = member.seat.cursor().load(order::P1()); // ORDERING(P1, acquire) -> C3, C6, C9, C10
             let held = member.seat.held().load(order::P2()); // ORDERING(P2, acquire) -> C4, C5
-            // Whoever has resigned has nothing unread, only what it holds.
-            let unread = if cursor == Seat::RESIGNED { Some(0) } else { tail.checked_sub(cursor) };
-            // A cursor only ever moves on; one that went back would keep slots that were free.
+            // Whoever has resigned or is out has nothing unread, only what it holds.
+            let unread = match cursor {
+                Seat::RESIGNED => Some(0),
+                Seat::EXPELLED if member.is_expelled() => Some(0),
+                _ => tail.checked_sub(cursor),
+            };
+            // A cursor only ever moves on; one that went back would keep slots that were free, or let in again whom
+            // we put out.
             if unread.is_none_or(|unread| unread > u64::from(slots))
                 || cursor < member.reached
                 || held & !mask(slots) != 0
@@ -148,6 +154,6 @@ impl<P> Publisher<P> {
 }
 
 /// The slots of the sequences from `cursor` up to `tail`; at most a pool's worth.
-fn slots_between(ring: &[u32; RING], cursor: u64, tail: u64) -> u64 {
+pub(super) fn slots_between(ring: &[u32; RING], cursor: u64, tail: u64) -> u64 {
     (cursor..tail).fold(0, |slots, sequence| slots | bit(ring[sequence as usize % RING]))
 }

@@ -37,6 +37,8 @@ pub(crate) struct Subscriber {
     seat: Shared<Seat>,
     bell: Shared<Bell>,
     policy: Policy,
+    /// Whether the producer may put consumers out, reliable ones too.
+    expels: bool,
     slots: u32,
     max_held: u32,
 }
@@ -47,10 +49,11 @@ impl Subscriber {
         seat: Shared<Seat>,
         bell: Shared<Bell>,
         policy: Policy,
+        expels: bool,
         slots: u32,
         max_held: u32,
     ) -> Self {
-        Self { board, seat, bell, policy, slots, max_held }
+        Self { board, seat, bell, policy, expels, slots, max_held }
     }
 
     /// Leases the next frame, if there is one.
@@ -59,7 +62,7 @@ impl Subscriber {
         // An honest producer evicts us once or twice in a row. One that never stops must not keep us here: the
         // caller has a deadline.
         for _ in 0..RETRIES {
-            let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3
+            let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3, P7
             if let Policy::KeepLast(depth) = self.policy
                 && self.skip(cursor, u64::from(depth))
             {
@@ -100,12 +103,12 @@ impl Subscriber {
             let next = cursor.wrapping_add(1);
             let moved = match self.policy {
                 // Nobody evicts a reliable consumer, so its cursor is its own: no exchange needed.
-                Policy::Reliable => {
+                Policy::Reliable if !self.expels => {
                     self.seat.cursor().store(next, order::C9()); // ORDERING(C9, release) -> P1
                     true
                 }
-                Policy::KeepLast(_) => {
-                    // ORDERING(C3, acq_rel) -> P1, P3
+                _ => {
+                    // ORDERING(C3, acq_rel) -> P1, P3, P7
                     self.seat.cursor().compare_exchange(cursor, next, order::C3(), Relaxed).is_ok()
                 }
             };
@@ -131,8 +134,9 @@ impl Subscriber {
     fn skip(&self, cursor: u64, depth: u64) -> bool {
         let tail = self.board.tail().load(order::C7()); // ORDERING(C7, acquire) -> P5
         let behind = tail.wrapping_sub(cursor);
-        // Further behind than a pool can be is the producer's nonsense; the stamp will not match either.
-        if behind <= depth || behind > u64::from(self.slots) {
+        // Further behind than a pool can be is the producer's nonsense; the stamp will not match either. And who is out
+        // stays out.
+        if behind <= depth || behind > u64::from(self.slots) || cursor >= Seat::EXPELLED {
             return false;
         }
         let to = tail.wrapping_sub(depth);
@@ -186,6 +190,11 @@ impl Subscriber {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.board.state(order::C8()) == State::Closed // ORDERING(C8, acquire) -> P6
+    }
+
+    /// Whether the producer put this consumer out. Ask *before* [`Subscriber::take`], as above.
+    pub(crate) fn is_expelled(&self) -> bool {
+        self.seat.cursor().load(order::C0()) == Seat::EXPELLED // ORDERING(C0, acquire) -> P7
     }
 
     /// Announces that this consumer is about to wait: go ahead with the token, or, with none, look again, because
@@ -255,10 +264,10 @@ impl Subscriber {
     }
 
     fn has_next(&self) -> bool {
-        let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3
+        let cursor = self.seat.cursor().load(order::C0()); // ORDERING(C0, acquire) -> P3, P7
         let stamp = self.board.entry(cursor).stamp.load(order::C1()); // ORDERING(C1, acquire) -> P4
         // Any newer stamp is news too: we were evicted, and `take` moves on.
-        stamp >= cursor.wrapping_add(1)
+        stamp >= cursor.wrapping_add(1) || cursor == Seat::EXPELLED
     }
 
     pub(crate) fn count(&self, received: u64, skipped: u64) {

@@ -53,10 +53,10 @@ macro_rules! fences {
 }
 
 orderings! {
-    C0 = Acquire -> "P3", model "", "Consumer reads its cursor: sees what the producer wrote before it evicted.";
+    C0 = Acquire -> "P3, P7", model "", "Consumer reads its cursor: sees what the producer wrote before it evicted.";
     C1 = Acquire -> "P4", model "handover", "Consumer reads the stamp: the entry, the description and the data are whole.";
     C2 = Relaxed -> "C3, C9", model "", "Consumer marks the slot held; published to the producer by the move of the cursor behind it.";
-    C3 = AcqRel -> "P1, P3", model "evict", "Consumer moves its cursor: releases the held bit, proves its copy of the entry whole.";
+    C3 = AcqRel -> "P1, P3, P7", model "evict", "Consumer moves its cursor: releases the held bit, proves its copy of the entry whole.";
     C4 = Release -> "P2", model "", "Consumer takes back the bit of a frame it lost to eviction.";
     C5 = Release -> "P2", model "handover", "Consumer gives a slot back: its reads are over.";
     C6 = AcqRel -> "P1", model "", "Keep-last consumer skips over frames it does not want.";
@@ -70,6 +70,7 @@ orderings! {
     P4 = Release -> "C1", model "handover", "Producer stamps the entry: all of the frame is written.";
     P5 = Release -> "C7", model "", "Producer moves the tail.";
     P6 = Release -> "C8", model "", "Producer closes: everything published before is visible; the fence FP of the last publication says so too.";
+    P7 = AcqRel -> "C0, C3", model "", "Producer puts a consumer out: takes what is unread away, leaves what it holds.";
     B1 = Release -> "B2", model "", "Whoever frees a slot rings the bell.";
     B2 = Acquire -> "B1", model "", "The hungry producer reads the bell before it looks again.";
 }

@@ -3,7 +3,9 @@
 use crate::common::process::Stage;
 use crate::common::{PATIENCE, SOON, Scratch, check, eventually, fill};
 use crate::{Belongings, Scenario, died};
-use bips::{Consumer, ConsumerBuilder, Description, Ending, Fence, Policy, Producer, ReceiveError, Wait};
+use bips::{
+    Consumer, ConsumerBuilder, Description, Ending, Fence, OnStall, Policy, Producer, ReceiveError, Wait,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,9 @@ pub(crate) fn victim(stage: &Stage) {
         let mut builder = stage.producer("cam").bytes(BYTES).slots(2).max_held(2).spin(Duration::ZERO);
         if scenario.count > 1 {
             builder = builder.history(1);
+        }
+        if scenario.text().starts_with("expel:") {
+            builder = builder.on_stall(OnStall::Expel(MOMENT));
         }
         let producer = builder.create().expect("the name is ours");
         for number in 0..100_u64 {
@@ -80,7 +85,7 @@ impl Survivor<'_> {
     fn visit(&self, consumer: &mut Consumer, frames: u32) -> bool {
         let mut next = None;
         let mut seen = 0;
-        let mut producers = 0;
+        let mut generation = 0;
         let mut held = Vec::new();
         loop {
             let received = consumer.receive(Wait::Now).or_else(|_| {
@@ -90,8 +95,8 @@ impl Survivor<'_> {
             });
             match received {
                 Ok(frame) => {
-                    if consumer.stats().reconnects != producers {
-                        producers = consumer.stats().reconnects;
+                    if frame.generation() != generation {
+                        generation = frame.generation();
                         next = None;
                     }
                     let number = check(&frame);
