@@ -138,6 +138,13 @@ pub unsafe trait Memory: Any + Send + Sync + fmt::Debug {
     /// `Unsupported` where the CPU can't see it, `AccessDenied` for writing to a read-only import.
     fn map(&self, access: Access) -> Result<Mapped>;
 
+    /// How many pages of it a consumer's process gives back one by one when it ends, where consumers reach it by the CPU
+    /// alone. The more there are, the later its connection says that it is dead; above some 2000 bips watches it by
+    /// other means as well.
+    fn small_pages(&self) -> u64 {
+        0
+    }
+
     /// A copy-on-write view of all of it, for callers who must write but may not.
     ///
     /// # Errors

@@ -84,6 +84,11 @@ impl Pool {
         Ok((memories, slots, fds))
     }
 
+    /// Pages that a process gives back one by one when it ends.
+    pub(crate) fn small_pages(&self) -> u64 {
+        self.objects.iter().map(|object| object.memory.small_pages()).sum()
+    }
+
     fn memory_of(&self, slot: usize) -> usize {
         let memory = &self.slots[slot].allocation().memory;
         self.objects

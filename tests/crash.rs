@@ -6,8 +6,11 @@ mod common;
 
 use bips::{DType, ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
+use common::wire::{Raw, Scribble, seat};
 use common::{SOON, Scratch, assert_says, check, eventually, publish, receive};
-use std::os::fd::BorrowedFd;
+use nix::sys::prctl::set_thp_disable;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -19,6 +22,8 @@ const ROLES: &[Role] = &[
     ("publishes", publish_for_ever),
     ("produces and forks", produce_and_fork),
     ("consumes and forks", consume_and_fork),
+    ("consumes and clones", consume_and_clone),
+    ("holds small pages", hold_small_pages),
 ];
 
 #[test]
@@ -62,6 +67,80 @@ fn publish_for_ever(stage: &Stage) {
 }
 
 // A consumer dies
+
+fn hold_small_pages(stage: &Stage) {
+    let mut consumer = stage.consumer("cam").connect().unwrap();
+    stage.say("ready");
+    let _held = [receive(&mut consumer), receive(&mut consumer)];
+    stage.say("holding");
+    stage.hear();
+}
+
+/// A pool of many small pages, as where the kernel makes no huge ones: its consumers say in their seats that they live.
+fn small_pages(scratch: &Scratch) -> bips::Producer {
+    set_thp_disable(true).unwrap();
+    let producer = scratch.producer("cam").bytes(4 * MIB).create().unwrap();
+    set_thp_disable(false).unwrap();
+    producer
+}
+
+#[test]
+fn a_consumer_of_many_small_pages_lives_and_dies_in_its_seat() {
+    let scratch = Scratch::new();
+    let producer = small_pages(&scratch);
+    // One after the other: each begins and ends anew.
+    for _ in 0..3 {
+        let mut child = play("holds small pages", scratch.path(), 0);
+        child.expect("ready");
+        publish(&producer);
+        publish(&producer);
+        child.expect("holding");
+        child.kill();
+        let all: Vec<_> = (0..4).map(|_| producer.acquire(SOON).unwrap()).collect();
+        drop(all);
+        eventually("the seat is gone", || producer.stats().unwrap().consumers.is_empty());
+    }
+    let mut leaving = scratch.consumer("cam").connect().unwrap();
+    publish(&producer);
+    drop(receive(&mut leaving));
+    drop(leaving);
+    eventually("the seat is gone", || producer.stats().unwrap().consumers.is_empty());
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let ours = |task: std::fs::DirEntry| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        name.starts_with("bips-vigil") || name.starts_with("bips-alive")
+    };
+    eventually("no thread is left", || !threads().any(ours));
+}
+
+/// Whoever says that it is dead is treated so: it loses its seat, and its connection.
+#[test]
+fn a_consumer_that_plays_dead_has_no_seat() {
+    let scratch = Scratch::new();
+    let producer = small_pages(&scratch);
+    let raw = Raw::connect(scratch.path(), "cam");
+    let seat = Scribble::over(&raw.seated(None)[1]);
+    let word = &seat.words()[seat::ALIVE];
+    // Anything else it says there is believed, and means nothing.
+    for lie in [1, 77, u64::from(libc::FUTEX_WAITERS), 0] {
+        word.store(lie, Relaxed);
+        wake(word);
+        publish(&producer);
+        assert_eq!(producer.stats().unwrap().consumers.len(), 1);
+    }
+    word.store(libc::FUTEX_OWNER_DIED.into(), Relaxed);
+    wake(word);
+    eventually("its seat is gone", || producer.stats().unwrap().consumers.is_empty());
+    assert!(raw.hear().is_none(), "it is hung up on");
+    for _ in 0..8 {
+        publish(&producer);
+    }
+}
+
+fn wake(word: &std::sync::atomic::AtomicU64) {
+    // SAFETY: the word lives; FUTEX_WAKE doesn't touch its value.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
 
 #[test]
 fn the_slots_of_a_killed_consumer_come_back() {
@@ -319,17 +398,60 @@ fn consume_and_fork(stage: &Stage) {
     leave_an_orphan(stage);
 }
 
+/// One that was made behind the C library's back keeps its parent's end of the connection open.
+#[test]
+fn a_child_made_without_fork_does_not_hide_a_consumers_death() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).slots(1).create().unwrap();
+    let mut child = play("consumes and clones", scratch.path(), 0);
+    producer.wait_for_consumers(1, SOON).unwrap();
+    publish(&producer);
+    let orphan = Orphan(child.hear().parse().unwrap());
+    if !names_processes() {
+        return common::skip::skip("this kernel has no SO_PEERPIDFD (Linux 6.5)");
+    }
+    child.kill();
+    assert_eq!(publish(&producer), 1);
+    assert!(orphan.lives());
+}
+
+/// Whether a socket says which process made its other end, in a way that lasts.
+fn names_processes() -> bool {
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut fd: i32 = -1;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the option is an int; `fd` and `len` say where it goes and how long that is. The descriptor leaks.
+    0 == unsafe {
+        let at = (&raw mut fd).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERPIDFD, at, &raw mut len)
+    }
+}
+
+fn consume_and_clone(stage: &Stage) {
+    let mut consumer = stage.consumer("cam").connect().unwrap();
+    let _frame = receive(&mut consumer);
+    // SAFETY: as fork, without the handlers; the child makes system calls only.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+        0 => linger(),
+        orphan => stage.say(orphan),
+    }
+    stage.hear();
+}
+
+/// What a child does that makes system calls only.
+fn linger() -> ! {
+    // SAFETY: a plain number; ends the orphan should nobody else.
+    unsafe { libc::alarm(120) };
+    loop {
+        // SAFETY: no arguments.
+        unsafe { libc::pause() };
+    }
+}
+
 fn leave_an_orphan(stage: &Stage) {
     // SAFETY: the child makes only async-signal-safe calls.
     match unsafe { nix::unistd::fork() }.unwrap() {
-        nix::unistd::ForkResult::Child => {
-            // SAFETY: a plain number; ends the orphan should nobody else.
-            unsafe { libc::alarm(120) };
-            loop {
-                // SAFETY: no arguments.
-                unsafe { libc::pause() };
-            }
-        }
+        nix::unistd::ForkResult::Child => linger(),
         nix::unistd::ForkResult::Parent { child } => stage.say(child),
     }
     stage.hear();

@@ -94,8 +94,8 @@ fn produce(stage: &Stage) {
     for consumers in 1..=stage.number {
         producer.wait_for_consumers(consumers as u32, SOON).unwrap();
         // A welcome under way has more.
-        eventually("a consumer costs the producer one descriptor", || {
-            descriptors() <= alone.0 + consumers as usize
+        eventually("a consumer costs the producer its connection and its process", || {
+            descriptors() <= alone.0 + 2 * consumers as usize
         });
         assert!(mapped(CONTROL) - alone.1 <= consumers * 4 * KIB);
         assert_eq!(mapped(&["bips:pool"]), 4 * MIB);

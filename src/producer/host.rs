@@ -2,6 +2,7 @@
 
 use super::OnStall;
 use super::inner::Inner;
+use super::vigil;
 use crate::session::{Cleanup, Contact, Host, SEAT_BYTES, StreamInfo, Welcome};
 use crate::shm::{Seat, Shared};
 use crate::signaler::{Policy, SeatId};
@@ -13,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Host for Inner {
-    fn admit(&self, policy: Policy, contact: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
+    fn admit(self: Arc<Self>, policy: Policy, contact: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)> {
         if policy == Policy::Reliable && !self.reliable {
             return Err(Error::new(
                 ErrorKind::AccessDenied,
@@ -33,6 +34,7 @@ impl Host for Inner {
         if state.publisher.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
         }
+        let watched = self.watches.then(|| seat.clone());
         let seat = state.publisher.join(seat, policy, contact).ok_or_else(|| {
             Error::new(
                 ErrorKind::Timeout,
@@ -42,12 +44,18 @@ impl Host for Inner {
         drop(state);
         reach(Step::SeatTaken);
         self.joined.notify_all();
+        if let Some(watched) = watched
+            && let Err(error) = vigil::begin(Arc::downgrade(&self), watched, seat)
+        {
+            tracing::warn!(%error, "this consumer's death will be seen late");
+        }
         let welcome = Welcome {
             stream_id: self.stream_id,
             pid: std::process::id(),
             max_held: self.max_held,
             writable: self.writable,
             expels: matches!(self.on_stall, OnStall::Expel(_)),
+            watches: self.watches,
             slot_bytes: self.pool.slot_bytes,
             kind: self.pool.info.kind.clone(),
             device: self.pool.info.device,
@@ -60,7 +68,7 @@ impl Host for Inner {
 
     fn leave(&self, seat: SeatId) -> Option<Cleanup> {
         let mut state = self.lock();
-        let member = state.publisher.leave(seat).or_else(|| state.take_violator(seat))?;
+        let member = state.publisher.leave(seat).or_else(|| state.take_put_out(seat))?;
         // Consumers of a stream that has ended still drain it. Any other's seat: whoever keeps its descriptor must not
         // keep its memory at our cost. The more often it is mapped the longer that takes.
         (!state.publisher.is_closed()).then(|| -> Cleanup { Box::new(move || member.discard()) })

@@ -1,6 +1,7 @@
 //! What the producer's handle, its leases and the monitor thread share.
 
 use super::OnStall;
+use super::vigil::MANY_PAGES;
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
 use crate::pool::Pool;
@@ -34,6 +35,9 @@ pub(crate) struct Inner {
     pub(super) content: Content,
     pub(super) pool: Pool,
     pub(super) writable: bool,
+    /// Whether consumers say in their seats that they live. Only where they read by the CPU alone: a seat given back
+    /// so early may still be used by a device.
+    pub(super) watches: bool,
     pub(super) max_held: u32,
     pub(super) generation: u32,
     pub(super) rule: AccessRule,
@@ -52,8 +56,8 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) publisher: Publisher<Contact>,
-    /// Put out for breaking the protocol; their connections are just ending.
-    violators: Vec<Member<Contact>>,
+    /// Removed for breaking the protocol, or dead; their connections are just ending.
+    put_out: Vec<Member<Contact>>,
     clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
     plain: u64,
@@ -62,10 +66,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What is left of a consumer that broke the protocol, once its connection ends.
-    pub(super) fn take_violator(&mut self, seat: SeatId) -> Option<Member<Contact>> {
-        let at = self.violators.iter().position(|member| member.id() == seat)?;
-        Some(self.violators.swap_remove(at))
+    /// What is left of a consumer that was put out, once its connection ends.
+    pub(super) fn take_put_out(&mut self, seat: SeatId) -> Option<Member<Contact>> {
+        let at = self.put_out.iter().position(|member| member.id() == seat)?;
+        Some(self.put_out.swap_remove(at))
     }
 }
 
@@ -82,6 +86,7 @@ impl Inner {
         Ok(Self {
             name: parts.name,
             content: parts.content,
+            watches: !parts.writable && parts.pool.small_pages() > MANY_PAGES,
             pool: parts.pool,
             writable: parts.writable,
             max_held: parts.max_held,
@@ -96,7 +101,7 @@ impl Inner {
             bell,
             state: Mutex::new(State {
                 publisher,
-                violators: Vec::new(),
+                put_out: Vec::new(),
                 clock: Clock::new(),
                 plain: 0,
                 special,
@@ -129,16 +134,31 @@ impl Inner {
                     }
                 }
                 Acquired::Violation(seat) => {
-                    if let Some(member) = state.publisher.leave(seat) {
-                        tracing::warn!(stream = %self.name, pid = member.port.peer.pid, "consumer broke the protocol");
-                        let contact = member.port.clone();
-                        state.violators.push(member);
-                        drop(state);
-                        contact.hang_up();
-                    }
+                    let pid = state.publisher.port(seat).map(|contact| contact.peer.pid);
+                    tracing::warn!(stream = %self.name, pid, "consumer broke the protocol");
+                    Self::put_out(state, seat);
                 }
             }
         }
+    }
+
+    /// Removes a seat at once, and ends its connection.
+    fn put_out(mut state: MutexGuard<'_, State>, seat: SeatId) {
+        if let Some(member) = state.publisher.leave(seat) {
+            let contact = member.port.clone();
+            state.put_out.push(member);
+            drop(state);
+            contact.hang_up();
+        }
+    }
+
+    pub(super) fn is_seated(&self, seat: SeatId) -> bool {
+        self.lock().publisher.is_seated(seat)
+    }
+
+    /// The consumer's process has died, as its seat says; its connection will take some time to say so.
+    pub(super) fn bury(&self, seat: SeatId) {
+        Self::put_out(self.lock(), seat);
     }
 
     /// Puts consumers out that have held us up for too long; whether there were any.

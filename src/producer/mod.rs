@@ -5,6 +5,7 @@ mod frame_mut;
 mod host;
 mod inner;
 mod stall;
+mod vigil;
 
 pub use builder::ProducerBuilder;
 pub use frame_mut::{FrameMut, SlotHold};

@@ -6,7 +6,7 @@ use super::pollable::Pollable;
 use crate::handle::Access;
 use crate::plan::Registry;
 use crate::pool::Pool;
-use crate::shm::{Bell, Board, Seat, Shared};
+use crate::shm::{Alive, Bell, Board, Seat, Shared};
 use crate::signaler::{Policy, Subscriber};
 use crate::step::{Step, reach};
 use crate::stream::StreamName;
@@ -79,6 +79,8 @@ struct Link {
     subscriber: Subscriber,
     gone: AtomicBool,
     poll: OnceLock<Arc<Pollable>>,
+    /// Says in the seat that this process lives; ends after the connection.
+    _alive: Option<Alive>,
 }
 
 impl Watch for Link {
@@ -186,12 +188,18 @@ fn seat(
         .collect::<Result<Vec<_>>>()?;
     let pool = Pool::import(&memories, &welcome, backend.info(), access)?;
     let slots = welcome.slots.len() as u32;
+    let alive = welcome.watches.then(|| Alive::begin(seat.clone()));
+    let alive = alive.transpose().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the producer will see this process's death late");
+        None
+    });
     let subscriber = Subscriber::new(board, seat, bell, policy, welcome.expels, slots, welcome.max_held);
     let link = Arc::new(Link {
         socket: Arc::new(socket),
         subscriber: subscriber.clone(),
         gone: AtomicBool::new(false),
         poll: OnceLock::new(),
+        _alive: alive,
     });
     reach(Step::JoinMapped);
     let watched = monitor::watch(link.clone(), Interest::End)?;

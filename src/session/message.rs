@@ -40,6 +40,8 @@ pub(crate) struct Welcome {
     pub(crate) writable: bool,
     /// Whether it may put out reliable consumers.
     pub(crate) expels: bool,
+    /// Whether it wants to be told in the seat that the consumer lives.
+    pub(crate) watches: bool,
     pub(crate) slot_bytes: u64,
     pub(crate) kind: String,
     pub(crate) device: DeviceId,
@@ -247,7 +249,8 @@ impl Welcome {
     fn encode(&self) -> Vec<u8> {
         let mut writer = begin(tag::WELCOME);
         writer.words(&self.stream_id).u32(self.pid).u32(self.max_held);
-        writer.u32(u32::from(self.writable) | u32::from(self.expels) << 1);
+        let flags = u32::from(self.writable) | u32::from(self.expels) << 1 | u32::from(self.watches) << 2;
+        writer.u32(flags);
         writer.u32(self.slots.len() as u32).u64(self.slot_bytes);
         writer.text(&self.kind, MAX_KIND).raw(&self.device.0);
         write_content(&mut writer, &self.content);
@@ -295,13 +298,14 @@ impl Welcome {
             }
             slots.push(slot);
         }
-        let (writable, expels) = (flags & 1 != 0, flags & 2 != 0);
+        let (writable, expels, watches) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         Ok(Self {
             stream_id,
             pid,
             max_held,
             writable,
             expels,
+            watches,
             slot_bytes,
             kind,
             device,
@@ -401,6 +405,7 @@ mod tests {
             max_held: 2,
             writable: false,
             expels: true,
+            watches: true,
             slot_bytes: 4096,
             kind: "memfd".into(),
             device: DeviceId::default(),

@@ -5,6 +5,7 @@ mod attachment;
 mod codec;
 mod listing;
 mod message;
+mod obituary;
 mod pollable;
 mod rendezvous;
 mod server;

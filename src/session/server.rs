@@ -1,6 +1,7 @@
 //! The producer's side of the control sockets, run by the monitor thread.
 
 use super::message::{Reply, Request, StreamInfo, Welcome};
+use super::obituary;
 use super::rendezvous::Claim;
 use crate::signaler::{Policy, SeatId};
 use crate::step::{Step, reach};
@@ -14,7 +15,7 @@ use nix::errno::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a peer may stay connected without saying what it wants.
@@ -41,7 +42,7 @@ pub(crate) type Cleanup = Box<dyn FnOnce() + Send>;
 /// What the server needs of its producer.
 pub(crate) trait Host: Send + Sync {
     /// Seats a consumer. The descriptors are those of the welcome: board, seat, bell, memory objects.
-    fn admit(&self, policy: Policy, port: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
+    fn admit(self: Arc<Self>, policy: Policy, port: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
     /// The consumer is gone, or broke the protocol. What is to be done about it where that holds nobody up.
     fn leave(&self, seat: SeatId) -> Option<Cleanup>;
     /// The public facts.
@@ -150,6 +151,7 @@ impl Connections {
             peer,
             phase: Mutex::new(Phase::Silent(Instant::now() + PATIENCE)),
             busy: Arc::new(AtomicBool::new(false)),
+            obituary: OnceLock::new(),
             welcomed: AtomicBool::new(false),
             all: Arc::downgrade(self),
         });
@@ -250,6 +252,8 @@ struct Connection {
     phase: Mutex<Phase>,
     /// Whether a thread cleans up behind it.
     busy: Arc<AtomicBool>,
+    /// Tells that the peer's process has ended, from when it has a seat.
+    obituary: OnceLock<Watched>,
     /// Whether descriptors were sent on it, which count against our user until they are taken. Orders nothing.
     welcomed: AtomicBool,
     all: Weak<Connections>,
@@ -338,9 +342,32 @@ impl Connection {
                 }
                 self.welcomed.store(true, Relaxed);
                 reach(Step::WelcomeSent);
+                self.await_obituary();
                 Ok(true)
             }
             _ => Err(Error::protocol("a request at the wrong time")),
+        }
+    }
+
+    /// Ends the connection with the peer's process, though somebody else keeps the peer's end of it.
+    fn await_obituary(&self) {
+        let (all, id) = (self.all.clone(), self.id);
+        let tell = move || {
+            let connection =
+                all.upgrade().and_then(|all| all.lock().by_id.get(&id).map(|open| open.0.clone()));
+            // Usually the connection has ended with the process, just before this.
+            if let Some(connection) = connection.filter(|connection| connection.is_seated()) {
+                connection.end();
+            }
+        };
+        match obituary::watch(self.socket.as_fd(), tell) {
+            Ok(Some(watched)) => {
+                let _ = self.obituary.set(watched); // a peer is seated once
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, pid = self.peer.pid, "only its connection will say when it ends")
+            }
         }
     }
 

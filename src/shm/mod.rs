@@ -3,6 +3,8 @@
 //! Everything here is an atomic: another process may change any byte at any time, so nothing is ever a plain
 //! reference to data. Values read from here are input, and the signaler checks them.
 
+#[cfg(not(bips_loom))]
+mod alive;
 mod bell;
 mod board;
 mod seat;
@@ -10,6 +12,8 @@ mod shared;
 #[cfg(not(bips_loom))]
 mod slot;
 
+#[cfg(not(bips_loom))]
+pub(crate) use alive::Alive;
 pub(crate) use bell::Bell;
 pub(crate) use board::{Board, Cold, RING, State};
 pub(crate) use seat::Seat;

@@ -11,6 +11,8 @@ pub(crate) struct Seat {
     progress: Line<Progress>,
     parked: Line<Word>,
     counters: Line<Counters>,
+    #[cfg(not(bips_loom))]
+    alive: Line<Word>,
 }
 
 #[repr(C)]
@@ -31,6 +33,7 @@ struct Counters {
 const _: () = {
     assert!(std::mem::offset_of!(Seat, parked) == 128);
     assert!(std::mem::offset_of!(Seat, counters) == 256);
+    assert!(std::mem::offset_of!(Seat, alive) == 384);
     assert!(size_of::<Seat>() <= 4096);
 };
 
@@ -61,6 +64,28 @@ impl Seat {
     #[inline]
     pub(crate) fn parked(&self) -> &Word {
         &self.parked
+    }
+
+    /// 0, or the thread that stands for the consumer's process; the kernel says here when that ends.
+    #[cfg(not(bips_loom))]
+    pub(crate) fn alive(&self) -> &Word {
+        &self.alive
+    }
+
+    /// What [`Seat::alive`] says once the producer has removed the seat: no thread has this number.
+    #[cfg(not(bips_loom))]
+    pub(crate) const LEFT: u32 = libc::FUTEX_TID_MASK;
+
+    /// Whether this value of [`Seat::alive`] says that the consumer's process is dead.
+    #[cfg(not(bips_loom))]
+    pub(crate) fn is_dead(alive: u32) -> bool {
+        alive & libc::FUTEX_OWNER_DIED != 0
+    }
+
+    /// Tells whoever watches over the consumer that the seat is removed.
+    pub(crate) fn leave(&self) {
+        #[cfg(not(bips_loom))]
+        self.alive.announce(Self::LEFT);
     }
 
     /// Counts frames for `info` and `top`. A plain add: only the consumer writes, and it is one thread.

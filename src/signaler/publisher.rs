@@ -209,11 +209,16 @@ impl<P> Publisher<P> {
         Some(id)
     }
 
+    pub(crate) fn is_seated(&self, id: SeatId) -> bool {
+        self.members.iter().any(|member| member.id == id)
+    }
+
     /// Removes a consumer, dead or leaving; its leases come back at once. Its port is returned to be closed
     /// outside the lock.
     pub(crate) fn leave(&mut self, id: SeatId) -> Option<Member<P>> {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members.swap_remove(at);
+        member.seat.leave();
         reach(Step::MemberRemoved);
         if self.sleepers > 0 {
             self.bell.ring();

@@ -22,6 +22,17 @@ mod imp {
             self.0.store(value, order);
         }
 
+        /// Where it lies, for the kernel.
+        pub(crate) fn as_ptr(&self) -> *mut u32 {
+            self.0.as_ptr()
+        }
+
+        /// Sets it, and wakes everyone who sleeps on it.
+        pub(crate) fn announce(&self, value: u32) {
+            self.0.store(value, Ordering::Release); // ORDERING: pairs with the load of who sleeps on it
+            self.wake_all();
+        }
+
         #[inline]
         pub(crate) fn add(&self, order: Ordering) {
             self.0.fetch_add(1, order);

@@ -1,6 +1,6 @@
 //! A segment as backend memory, for every kind whose CPU side is a memfd.
 
-use super::{Mapping, Segment};
+use super::{Mapping, PAGE, Segment};
 use crate::backend::{Mapped, Memory, PrivateMapping};
 use crate::handle::{Access, ExternalHandle};
 use crate::{Error, ErrorKind, Result};
@@ -38,6 +38,10 @@ unsafe impl Memory for SegmentMemory {
             ));
         }
         Ok(Mapped { start: self.segment.start(), len: self.segment.len() })
+    }
+
+    fn small_pages(&self) -> u64 {
+        if self.segment.huge_pages() { 0 } else { self.segment.len() as u64 / PAGE }
     }
 
     fn map_private(&self) -> Result<Box<dyn PrivateMapping>> {

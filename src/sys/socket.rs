@@ -106,6 +106,25 @@ pub(crate) fn peer(socket: BorrowedFd<'_>) -> Result<Peer> {
     Ok(Peer { pid: u32::try_from(credentials.pid()).unwrap_or(0), uid: credentials.uid() })
 }
 
+/// A descriptor of the peer's process, readable once that has ended. Linux 6.5 and newer.
+pub(crate) fn peer_process(socket: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let mut fd: RawFd = -1;
+    let mut len = size_of::<RawFd>() as libc::socklen_t;
+    // SAFETY: the option is an int; `fd` and `len` say where it goes and how long that is.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(status)?;
+    // SAFETY: the kernel just made this descriptor for us; close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Sends one message; `Ok(false)` when the peer does not read what it was sent before.
 pub(crate) fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<bool> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();

@@ -26,8 +26,10 @@ pub(crate) mod seat {
     pub(crate) const PARKED: usize = 128 / 8;
     pub(crate) const RECEIVED: usize = 256 / 8;
     pub(crate) const MISSED: usize = 264 / 8;
+    /// 32 bits: the thread that stands for the consumer's life, and whether it has died.
+    pub(crate) const ALIVE: usize = 384 / 8;
     /// All that mean something.
-    pub(crate) const ALL: [usize; 5] = [CURSOR, HELD, PARKED, RECEIVED, MISSED];
+    pub(crate) const ALL: [usize; 6] = [CURSOR, HELD, PARKED, RECEIVED, MISSED, ALIVE];
 }
 
 /// Where a board's words lie, in bytes.

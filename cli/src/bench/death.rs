@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bips::{Description, Fence, Frame, Producer, Registry, Wait};
+use nix::sys::prctl::set_thp_disable;
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
@@ -16,14 +17,32 @@ use crate::output;
 use crate::stats::{median, quantile};
 
 const SLOTS: u32 = 4;
-const POOLS: [u64; 2] = [1 << 20, 512 << 20];
+const POOLS: [(u64, Pages); 3] =
+    [(1 << 20, Pages::Small), (512 << 20, Pages::Huge), (512 << 20, Pages::Small)];
 const TIMES: usize = 20;
 const PAGE: usize = 4096;
 const SEEN_GOAL_NS: f64 = 1e6;
 const BACK_GOAL_NS: f64 = 2e6;
 
+/// Of what a pool is made where the kernel can. Before Linux 6.1 it can't make huge ones of ours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pages {
+    Small,
+    Huge,
+}
+
+impl Pages {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Huge => "huge",
+        }
+    }
+}
+
 struct Row {
     pool: u64,
+    pages: Pages,
     seen: Vec<f64>,
     back: Vec<f64>,
 }
@@ -31,20 +50,24 @@ struct Row {
 pub(super) fn run(args: &super::Output) -> Outcome {
     let times = if args.quick { TIMES / 4 } else { TIMES };
     let mut rows = Vec::new();
-    for pool in POOLS {
-        let mut row = Row { pool, seen: Vec::new(), back: Vec::new() };
+    for (pool, pages) in POOLS {
+        let mut row = Row { pool, pages, seen: Vec::new(), back: Vec::new() };
+        // The other process inherits it.
+        set_thp_disable(pages == Pages::Small).map_err(|errno| Failure::system("prctl", errno))?;
         for _ in 0..times {
             row.seen.push(seen(pool)?);
             row.back.push(back(pool)?);
         }
         rows.push(row);
     }
+    set_thp_disable(false).map_err(|errno| Failure::system("prctl", errno))?;
     if args.json {
         let rows: Vec<Value> = rows
             .iter_mut()
             .map(|row| {
                 json!({
                     "bytes": row.pool,
+                    "pages": row.pages.text(),
                     "seen_ns": median(&mut row.seen),
                     "seen_p90_ns": quantile(&mut row.seen, 0.9),
                     "slot_back_ns": median(&mut row.back),
@@ -64,8 +87,9 @@ pub(super) fn run(args: &super::Output) -> Outcome {
     ))?;
     for row in &mut rows {
         output::line(format!(
-            "pool {:>8}   death seen {} {} (goal ≤ {})   waiting producer has its slot {} {} (goal ≤ {})",
+            "pool {:>8}, {:<5} pages   death seen {} {} (goal ≤ {})   waiting producer has its slot {} {} (goal ≤ {})",
             output::bytes(row.pool),
+            row.pages.text(),
             output::nanoseconds(median(&mut row.seen)),
             output::nanoseconds(quantile(&mut row.seen, 0.9)),
             output::nanoseconds(SEEN_GOAL_NS),
