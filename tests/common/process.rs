@@ -24,7 +24,7 @@ pub(crate) struct Peer {
 }
 
 /// What a role knows: where the streams are, and the number it was given.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stage {
     pub(crate) directory: PathBuf,
     pub(crate) number: u64,
@@ -80,6 +80,11 @@ impl Peer {
         }
     }
 
+    /// All that the child has said until now and nobody heard.
+    pub(crate) fn overheard(&self) -> Vec<String> {
+        self.from.try_iter().collect()
+    }
+
     /// All that a child that has ended said and nobody heard.
     pub(crate) fn said(&self) -> Vec<String> {
         self.from.iter().collect()
@@ -99,7 +104,12 @@ impl Peer {
         to.flush().expect("the child listens");
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Says no more: the child hears the end, [`Stage::hear`] gives it an empty line.
+    pub(crate) fn hang_up(&mut self) {
+        self.to = None;
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).expect("our own child, not waited for yet");
     }
 
@@ -116,6 +126,11 @@ impl Peer {
         self.signal(Signal::SIGCONT);
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child")
+    }
+
     /// kill -9, and until it is gone.
     #[track_caller]
     pub(crate) fn kill(&mut self) {
@@ -129,7 +144,7 @@ impl Peer {
     pub(crate) fn end(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(Instant::now() < until, "{} does not end", self.role);

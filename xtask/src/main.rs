@@ -6,6 +6,7 @@ mod demo;
 mod lanes;
 mod loom;
 mod python;
+mod soak;
 mod step;
 mod workspace;
 
@@ -41,6 +42,8 @@ enum Command {
     Bench(bench::Options),
     /// Check the signaler's real code under every schedule that loom can think of
     Loom(loom::Options),
+    /// Let processes join, leave, stall and die on a stream for minutes, and prove that nothing is lost or left
+    Soak(soak::Options),
     /// Make the environment of a purpose, with bips built and installed, and print its interpreter
     Python {
         /// Which environment
@@ -67,6 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Loom(options) => loom::run(&workspace, &options),
+        Command::Soak(options) => soak::run(&workspace, &options),
         Command::Python { purpose } => {
             let environment = python::Environments::new(&workspace)?.of(purpose)?;
             println!("{}", environment.python.display());

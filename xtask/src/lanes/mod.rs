@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use self::skips::Skips;
 use crate::loom;
 use crate::python::Purpose;
+use crate::soak;
 use crate::step::shown_live;
 use crate::workspace::{Workspace, on_path};
 
@@ -36,6 +37,8 @@ pub(crate) enum Lane {
     Containers,
     /// A process killed at every step of the protocol, and who minds
     Crash,
+    /// A short soak: processes that join, leave, stall and die at random, drawn from one seed
+    Soak,
     /// loom, and the counter-proof with each ordering weakened
     Loom,
 }
@@ -60,6 +63,10 @@ impl Lane {
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
             Self::Containers => containers::run(workspace, skips),
             Self::Crash => crash(workspace, skips),
+            Self::Soak => {
+                shown_live(skips.of(&mut soak::command(workspace, &soak::Options::short())?))?;
+                Ok(Outcome::Passed)
+            }
             Self::Loom => {
                 loom::run(workspace, &loom::Options::plain())?;
                 loom::run(workspace, &loom::Options::weakened())?;
