@@ -71,11 +71,16 @@ pub(super) fn too_large(len: u64, why: &str) -> Error {
 }
 
 fn machine_available() -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    available_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// What this `/proc/meminfo` says can be had, in bytes; swap counts.
+pub(crate) fn available_in(meminfo: &str) -> Option<u64> {
     let kib = |key: &str| -> Option<u64> {
         meminfo.lines().find_map(|line| line.strip_prefix(key))?.trim().trim_end_matches(" kB").parse().ok()
     };
-    Some((kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0)) << 10)
+    // A container's files can come from a program (LXCFS), which may say anything.
+    Some(kib("MemAvailable:")?.saturating_add(kib("SwapFree:").unwrap_or(0)).saturating_mul(1024))
 }
 
 struct Group {
@@ -98,34 +103,41 @@ impl Group {
             None => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes")?),
         };
         let stat = fs::read_to_string(path.join("memory.stat")).unwrap_or_default();
-        let droppable = ["total_inactive_file ", "inactive_file "]
-            .iter()
-            .find_map(|key| stat.lines().find_map(|line| line.strip_prefix(key)))
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(0);
+        let used = used.saturating_sub(droppable_in(&stat));
         // cgroup v1 spells "no limit" as a number of pages near 2^63.
-        (limit < 1 << 60).then(|| Self { path: path.into(), limit, used: used.saturating_sub(droppable) })
+        (limit < 1 << 60).then(|| Self { path: path.into(), limit, used })
     }
+}
+
+/// The page cache that this `memory.stat` says can be dropped, in bytes.
+pub(crate) fn droppable_in(stat: &str) -> u64 {
+    ["total_inactive_file ", "inactive_file "]
+        .iter()
+        .find_map(|key| stat.lines().find_map(|line| line.strip_prefix(key)))
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The groups of this `/proc/self/cgroup` that limit memory: where their hierarchy is mounted, and the path below it.
+pub(crate) fn memory_groups(membership: &str) -> impl Iterator<Item = (&'static Path, &Path)> {
+    membership.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            _ if controllers.split(',').any(|controller| controller == "memory") => "/sys/fs/cgroup/memory",
+            _ => return None,
+        };
+        Some((Path::new(root), Path::new(path.trim_start_matches('/'))))
+    })
 }
 
 /// Of the groups this process is in, and their parents, the one with the least room.
 fn tightest_group() -> Option<Group> {
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut tightest: Option<Group> = None;
-    for line in membership.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let root = match controllers {
-            "" => Path::new("/sys/fs/cgroup"),
-            _ if controllers.split(',').any(|controller| controller == "memory") => {
-                Path::new("/sys/fs/cgroup/memory")
-            }
-            _ => continue,
-        };
+    for (root, path) in memory_groups(&membership) {
         // In a container the path may be the host's; then only the root of the mount is ours to read.
-        let path = Path::new(path.trim_start_matches('/'));
         for ancestor in path.ancestors() {
             let Some(group) = Group::read(&root.join(ancestor)) else {
                 continue;
@@ -238,6 +250,23 @@ mod tests {
         write("memory.usage_in_bytes", "1\n");
         assert!(Group::read(&dir).is_none());
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn more_than_there_can_be_does_not_wrap() {
+        let meminfo =
+            |available: u64| format!("MemTotal: 9 kB\nMemAvailable:  {available} kB\nSwapFree: 2 kB\n");
+        assert_eq!(available_in(&meminfo(6)), Some(8 << 10));
+        assert_eq!(available_in(&meminfo(1 << 54)), Some(u64::MAX));
+        assert_eq!(available_in(&meminfo(u64::MAX)), Some(u64::MAX));
+        assert_eq!(available_in("MemTotal: 9 kB\n"), None);
+    }
+
+    #[test]
+    fn groups_of_either_version_are_found() {
+        let found: Vec<_> = memory_groups("4:cpu,memory:/a\n1:cpu:/b\n0::/c/d\nnonsense\n").collect();
+        let expected = [("/sys/fs/cgroup/memory", "a"), ("/sys/fs/cgroup", "c/d")];
+        assert_eq!(found, expected.map(|(root, path)| (Path::new(root), Path::new(path))));
     }
 
     #[test]

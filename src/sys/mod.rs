@@ -4,7 +4,7 @@ pub(crate) mod aside;
 mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;
-mod limits;
+pub(crate) mod limits;
 mod map;
 mod memory;
 pub(crate) mod monitor;
