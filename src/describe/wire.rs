@@ -110,6 +110,7 @@ impl Described {
             *to = i64::try_from(*stride).ok()?;
         }
         content.last_byte().filter(|last| *last <= nbytes)?;
+        content.elements_bytes().filter(|bytes| *bytes <= nbytes)?;
         content.read_planes(&words[PLANES..METADATA])?;
         let mut metadata = [0; MAX_METADATA];
         for (to, word) in metadata.chunks_exact_mut(8).zip(&words[METADATA..END]) {
@@ -129,6 +130,15 @@ impl Content {
         self.shape.iter().zip(self.strides()).try_fold(size, |end, (dim, stride)| {
             end.checked_add(u64::try_from(*stride).ok()?.checked_mul(dim - 1)?)
         })
+    }
+
+    /// Bytes of all elements side by side, as in a copy; `None` when that overflows what DLPack and NumPy count in,
+    /// for lengths beside a length of 0 too: a reader may multiply in any order.
+    fn elements_bytes(&self) -> Option<u64> {
+        let size = self.dtype.size() as u64;
+        let bytes = self.shape.iter().try_fold(size, |bytes, dim| bytes.checked_mul((*dim).max(1)))?;
+        i64::try_from(bytes).ok()?;
+        Some(if self.shape.contains(&0) { 0 } else { bytes })
     }
 
     /// Takes offsets and strides from `words`, what follows from the format from the format.
@@ -195,6 +205,30 @@ mod tests {
         for described in samples().iter().filter(|described| described.content.nbytes > 0) {
             assert!(Described::decode(&described.encode(), described.content.nbytes - 1).is_err());
         }
+    }
+
+    /// What a reader gets when it multiplies the lengths must be what they are.
+    #[test]
+    fn lengths_whose_product_wraps_are_refused() {
+        let mut words = samples()[3].encode();
+        let wraps_to_a_page = [7, 0x6db6_db6d_b6db_7000];
+        assert_eq!(wraps_to_a_page.iter().fold(1u64, |product, dim| product.wrapping_mul(*dim)), 4096);
+        for shape in [&wraps_to_a_page[..], &[u64::MAX], &[0, u64::MAX], &[1 << 32, 1 << 32], &[1 << 63]] {
+            words[0] = words[0] & !(0xff << 32) | (shape.len() as u64) << 32;
+            words[SHAPE..][..shape.len()].copy_from_slice(shape);
+            words[STRIDES..PLANES].fill(0);
+            assert!(Described::decode(&words, 1 << 20).is_err(), "{shape:?}");
+        }
+    }
+
+    /// Whoever copies a frame makes room for all its elements, and its memory is not the producer's.
+    #[test]
+    fn one_element_is_not_told_as_many() {
+        let mut words = samples()[3].encode();
+        words[STRIDES..PLANES].fill(0);
+        assert!(Described::decode(&words, 1 << 20).is_ok());
+        words[SHAPE] += 1;
+        assert!(Described::decode(&words, 1 << 20).is_err());
     }
 
     proptest! {
