@@ -148,6 +148,9 @@ impl Content {
                 if !(1..=1 << 16).contains(&self.width) || !(1..=1 << 16).contains(&self.height) {
                     return None;
                 }
+                if !self.width.is_multiple_of(format.align_x) || !self.height.is_multiple_of(format.align_y) {
+                    return None;
+                }
                 let (planes, count) = format.planes(self.width, self.height);
                 (count == usize::from(self.plane_count)).then_some(planes)?
             }
@@ -229,6 +232,17 @@ mod tests {
         assert!(Described::decode(&words, 1 << 20).is_ok());
         words[SHAPE] += 1;
         assert!(Described::decode(&words, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn images_are_of_sizes_their_format_can_have() {
+        let [nv12, yu12] = [samples()[1].encode(), samples()[2].encode()];
+        for (width, height) in [(63, 48), (64, 47), (64, 1), (1, 48)] {
+            for mut words in [nv12, yu12] {
+                words[2] = width | height << 32;
+                assert!(Described::decode(&words, 1 << 20).is_err(), "{width}x{height}");
+            }
+        }
     }
 
     proptest! {
