@@ -163,13 +163,14 @@ impl Content {
                 planes
             }
         };
-        for ((plane, mut expected), words) in self.planes.iter_mut().zip(expected).zip(words.chunks_exact(2))
+        let count = usize::from(self.plane_count);
+        for ((plane, mut expected), words) in
+            self.planes.iter_mut().zip(expected).zip(words.chunks_exact(2)).take(count)
         {
             (expected.offset, expected.stride) = (words[0], words[1]);
-            if expected.rows > 0 {
-                let end = expected.stride.checked_mul(expected.rows - 1)?.checked_add(expected.width)?;
-                end.checked_add(expected.offset).filter(|end| *end <= self.nbytes)?;
-            }
+            let end =
+                expected.stride.checked_mul(expected.rows.checked_sub(1)?)?.checked_add(expected.width)?;
+            end.checked_add(expected.offset).filter(|end| *end <= self.nbytes)?;
             *plane = expected;
         }
         Some(())
@@ -242,6 +243,15 @@ mod tests {
                 words[2] = width | height << 32;
                 assert!(Described::decode(&words, 1 << 20).is_err(), "{width}x{height}");
             }
+        }
+    }
+
+    #[test]
+    fn planes_there_are_not_say_nothing() {
+        for described in samples() {
+            let mut words = described.encode();
+            words[PLANES + 2 * described.content.planes().len()..METADATA].fill(9);
+            assert_eq!(Described::decode(&words, 1 << 20).unwrap(), described);
         }
     }
 
