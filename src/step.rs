@@ -86,22 +86,57 @@ steps! {
 pub(crate) fn reach(_: Step) {}
 
 #[cfg(all(feature = "testing", not(bips_loom)))]
-pub(crate) use armed::{arm, reach};
+pub(crate) use armed::{arm, reach, watch};
 
 #[cfg(all(feature = "testing", not(bips_loom)))]
 mod armed {
     use super::Step;
+    use std::cell::{Cell, RefCell};
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     const NONE: u32 = u32::MAX;
     static ARMED: AtomicU32 = AtomicU32::new(NONE);
     static LEFT: AtomicU32 = AtomicU32::new(0);
 
+    type Watcher = Box<dyn FnMut(Step)>;
+
+    thread_local! {
+        static WATCHED: Cell<bool> = const { Cell::new(false) };
+        static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+    }
+
     #[inline]
     pub(crate) fn reach(step: Step) {
         if ARMED.load(Relaxed) == step as u32 {
             passed();
         }
+        if WATCHED.get() {
+            tell(step);
+        }
+    }
+
+    /// Not of the steps that the watcher itself passes.
+    #[cold]
+    fn tell(step: Step) {
+        WATCHED.set(false);
+        WATCHER.with_borrow_mut(|watcher| watcher.as_mut().map(|watcher| watcher(step)));
+        WATCHED.set(true);
+    }
+
+    /// Runs `call`, and `watcher` at each step this thread passes in it: a peer does something just then.
+    pub(crate) fn watch<T>(watcher: impl FnMut(Step) + 'static, call: impl FnOnce() -> T) -> T {
+        /// Also where `call` panics.
+        struct Over;
+        impl Drop for Over {
+            fn drop(&mut self) {
+                WATCHED.set(false);
+                drop(WATCHER.take());
+            }
+        }
+        let _over = Over;
+        WATCHER.set(Some(Box::new(watcher)));
+        WATCHED.set(true);
+        call()
     }
 
     #[cold]

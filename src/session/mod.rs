@@ -15,5 +15,9 @@ pub(crate) use attachment::{Attachment, BOARD_BYTES, Joining, SEAT_BYTES};
 pub use listing::{query, streams};
 pub use message::{ConsumerInfo, StreamInfo};
 pub(crate) use message::{MemoryEntry, SlotEntry, Welcome};
+#[cfg(feature = "testing")]
+pub(crate) use message::{Reply, Request};
 pub(crate) use rendezvous::Claim;
+#[cfg(feature = "testing")]
+pub(crate) use rendezvous::holder_in;
 pub(crate) use server::{Cleanup, Contact, Host, Server};

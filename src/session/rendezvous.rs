@@ -231,8 +231,13 @@ fn flock(fd: BorrowedFd<'_>, operation: FlockArg) -> nix::Result<()> {
 fn holder(lock: BorrowedFd<'_>) -> String {
     let mut text = [0; 16];
     let read = nix::sys::uio::pread(lock, &mut text, 0).unwrap_or(0);
+    holder_in(&text[..read])
+}
+
+/// Who a lock file of this content says holds it.
+pub(crate) fn holder_in(text: &[u8]) -> String {
     // The file may be anybody's who can write to the directory: digits only.
-    match String::from_utf8_lossy(&text[..read]).trim().parse::<u32>() {
+    match String::from_utf8_lossy(text).trim().parse::<u32>() {
         Ok(pid) => format!("pid {pid}"),
         Err(_) => String::from("another process"),
     }

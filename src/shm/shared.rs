@@ -52,6 +52,24 @@ mod imp {
         pub(crate) fn segment(&self) -> &Segment {
             &self.segment
         }
+
+        /// Makes it all zeros, as if it were new.
+        #[cfg(feature = "testing")]
+        pub(crate) fn clear(&self) {
+            // SAFETY: size_of::<T>() bytes are mapped there, for writing by whoever made the segment; atomics hold any
+            // bit pattern. No thread but the test's own looks at them.
+            unsafe { self.at.as_ptr().cast::<u8>().write_bytes(0, size_of::<T>()) };
+        }
+
+        /// The same memory as words, for a test that plays the peer: that may write any of them at any time.
+        #[cfg(feature = "testing")]
+        pub(crate) fn words(&self) -> &[std::sync::atomic::AtomicU64] {
+            let (words, len) = (self.at.cast().as_ptr(), size_of::<T>() / 8);
+            // SAFETY: the page-aligned start of a mapping of at least size_of::<T>() bytes that `segment` keeps;
+            // atomics hold any bit pattern. Fields of 32 bits are seen as halves of words: no thread but the
+            // test's own looks at them.
+            unsafe { std::slice::from_raw_parts(words, len) }
+        }
     }
 
     impl<T> Deref for Shared<T> {

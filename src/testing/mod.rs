@@ -1,6 +1,7 @@
 //! For tests of programs built on bips: a backend that fails as planned, and processes that die as planned.
 
 mod death;
+pub mod fuzz;
 mod simulated;
 
 pub use death::{Side, die_at, steps};

@@ -1,0 +1,162 @@
+//! The messages of the control socket, as either side may send them.
+
+use super::{assert_printable, assert_tellable, description};
+use crate::backend::DeviceId;
+use crate::session::{ConsumerInfo, MemoryEntry, Reply, Request, SlotEntry, StreamInfo, Welcome};
+use crate::signaler::Policy;
+use crate::sys::PAGE;
+use crate::sys::socket::MAX_MESSAGE;
+use crate::{Content, ErrorKind, MAX_SLOTS, Result};
+use std::fmt::Debug;
+
+/// What a producer hears.
+///
+/// # Panics
+/// When a request is accepted that cannot be, or comes back otherwise than it went.
+pub fn request(data: &[u8]) {
+    if let Some(request) = come_back(data, Request::decode, |request| request.encode()) {
+        match request {
+            Request::Join(policy) => check_policy(policy),
+            Request::Query => {}
+        }
+    }
+}
+
+/// What a consumer hears.
+///
+/// # Panics
+/// When a reply is accepted that cannot be, or comes back otherwise than it went.
+pub fn reply(data: &[u8]) {
+    match come_back(data, Reply::decode, Reply::encode) {
+        Some(Reply::Welcome(welcome)) => check_welcome(&welcome),
+        Some(Reply::Info(info)) => check_info(&info),
+        Some(Reply::Refused(_, text)) => assert_printable(&text),
+        None => {}
+    }
+}
+
+/// What is accepted is the same when it is sent on.
+fn come_back<T: PartialEq + Debug>(
+    data: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T>,
+    encode: impl Fn(&T) -> Vec<u8>,
+) -> Option<T> {
+    match decode(data) {
+        Ok(message) => {
+            let again = encode(&message);
+            assert!(again.len() <= MAX_MESSAGE, "{} bytes are no message", again.len());
+            assert_eq!(decode(&again).expect("what was accepted is accepted again"), message);
+            Some(message)
+        }
+        Err(error) => {
+            assert_tellable(&error);
+            assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::InvalidArgument), "{error:?}");
+            None
+        }
+    }
+}
+
+fn check_policy(policy: Policy) {
+    if let Policy::KeepLast(depth) = policy {
+        assert!((1..=MAX_SLOTS).contains(&depth), "keeps the last {depth}");
+    }
+}
+
+fn check_welcome(welcome: &Welcome) {
+    let slots = welcome.slots.len();
+    assert!((1..=MAX_SLOTS as usize).contains(&slots));
+    assert!((1..=slots).contains(&(welcome.max_held as usize)));
+    assert!((1..=slots).contains(&welcome.memories.len()));
+    assert!(welcome.slot_bytes > 0 && welcome.slot_bytes.is_multiple_of(PAGE));
+    for slot in &welcome.slots {
+        let memory = welcome.memories[slot.memory as usize];
+        let end = u128::from(slot.offset) + u128::from(welcome.slot_bytes);
+        assert!(end <= u128::from(memory.len), "{slot:?} outside {memory:?}");
+        assert!(slot.offset.is_multiple_of(PAGE));
+    }
+    assert_printable(&welcome.kind);
+    description::check(&welcome.content, welcome.slot_bytes);
+}
+
+fn check_info(info: &StreamInfo) {
+    for text in [&info.name, &info.memory, &info.access] {
+        assert_printable(text);
+        assert!(text.len() <= 100);
+    }
+    assert!(info.consumers.len() <= 64);
+    info.consumers.iter().for_each(|consumer| check_policy(consumer.policy));
+    description::check(&info.content, info.slot_bytes);
+}
+
+pub(super) fn request_seeds() -> Vec<Vec<u8>> {
+    let requests = [
+        Request::Query,
+        Request::Join(Policy::Reliable),
+        Request::Join(Policy::KeepLast(1)),
+        Request::Join(Policy::KeepLast(64)),
+    ];
+    requests.map(Request::encode).to_vec()
+}
+
+pub(super) fn reply_seeds() -> Vec<Vec<u8>> {
+    let mut replies = vec![
+        Reply::Refused(ErrorKind::NameTaken, "all 64 seats are taken".into()),
+        Reply::Refused(ErrorKind::Protocol, String::new()),
+    ];
+    for described in description::samples() {
+        let content = described.content;
+        replies.push(Reply::Welcome(welcome(content, 4, 1)));
+        replies.push(Reply::Info(info(content, 2)));
+    }
+    let content = Content::bytes(100).expect("a hundred bytes");
+    replies.push(Reply::Welcome(welcome(content, 64, 64)));
+    replies.push(Reply::Info(info(content, 64)));
+    replies.iter().map(Reply::encode).collect()
+}
+
+fn welcome(content: Content, slots: u32, memories: u32) -> Welcome {
+    let slot_bytes = 4 * PAGE;
+    let each = slots / memories;
+    Welcome {
+        stream_id: [1, 2],
+        pid: 3,
+        max_held: slots / 2,
+        writable: slots == 64,
+        slot_bytes,
+        kind: "memfd".into(),
+        device: DeviceId::default(),
+        content,
+        memories: vec![MemoryEntry { tag: 1, len: u64::from(each) * slot_bytes }; memories as usize],
+        slots: (0..slots)
+            .map(|slot| SlotEntry { memory: slot / each, offset: u64::from(slot % each) * slot_bytes })
+            .collect(),
+    }
+}
+
+fn info(content: Content, consumers: u32) -> StreamInfo {
+    let consumer = |pid| ConsumerInfo {
+        pid,
+        uid: 1000,
+        policy: if pid % 2 == 0 { Policy::Reliable } else { Policy::KeepLast(3) },
+        held: 1,
+        unread: 2,
+        received: 3,
+        missed: 4,
+    };
+    StreamInfo {
+        name: "front/camera".into(),
+        pid: 7,
+        memory: "memfd".into(),
+        slots: 4,
+        slot_bytes: 4 * PAGE,
+        content,
+        published: 9,
+        evicted: 1,
+        writable: true,
+        reliable: false,
+        access: "group:video".into(),
+        max_held: 2,
+        history: 1,
+        consumers: (0..consumers).map(consumer).collect(),
+    }
+}
