@@ -18,7 +18,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     // Before anything that builds: without it pyo3 looks for an interpreter of its own accord.
     let python = Environments::new(workspace)?.of(Purpose::Lint)?;
     let steps: [(&str, &dyn Fn() -> Result<()>); 5] = [
-        ("formatting", &|| shown_live(&mut workspace.cargo(["fmt", "--all", "--check"]))),
+        ("formatting", &|| formatting(workspace)),
         ("clippy", &|| clippy(workspace, &python)),
         ("documentation", &|| documentation(workspace, &python)),
         ("Python lints", &|| python_lints(workspace, &python)),
@@ -39,6 +39,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         bail!("failed before the tests: {}", failed.join(", "));
     }
     tested
+}
+
+fn formatting(workspace: &Workspace) -> Result<()> {
+    shown_live(&mut workspace.cargo(["fmt", "--all", "--check"]))?;
+    shown_live(&mut workspace.cargo(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))
 }
 
 fn clippy(workspace: &Workspace, python: &Venv) -> Result<()> {

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod lanes;
 mod loom;
 mod python;
@@ -44,6 +45,8 @@ enum Command {
     Loom(loom::Options),
     /// Let processes join, leave, stall and die on a stream for minutes, and prove that nothing is lost or left
     Soak(soak::Options),
+    /// Throw millions of made-up inputs at every parser of what comes from outside (needs a nightly compiler)
+    Fuzz(fuzz::Options),
     /// Make the environment of a purpose, with bips built and installed, and print its interpreter
     Python {
         /// Which environment
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Loom(options) => loom::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Python { purpose } => {
             let environment = python::Environments::new(&workspace)?.of(purpose)?;
             println!("{}", environment.python.display());

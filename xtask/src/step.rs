@@ -98,12 +98,17 @@ impl Progress {
     }
 
     pub(crate) fn tick(&self) {
+        self.tick_at("");
+    }
+
+    /// With how far it has come.
+    pub(crate) fn tick_at(&self, reached: &str) {
         let elapsed = self.started.elapsed();
         if self.terminal {
-            eprint!("\r\x1b[2K  ..  {} {:.0} s", self.title, elapsed.as_secs_f64());
+            eprint!("\r\x1b[2K  ..  {} {:.0} s{reached}", self.title, elapsed.as_secs_f64());
         } else if self.reminded.get().elapsed() >= REMIND_EVERY {
             self.reminded.set(Instant::now());
-            eprintln!("      still at it after {:.0} s", elapsed.as_secs_f64());
+            eprintln!("      still at it after {:.0} s{reached}", elapsed.as_secs_f64());
         }
     }
 
