@@ -429,3 +429,22 @@ fn who_holds_what_since_when() {
     reader.release(first.slot);
     assert_eq!(times(&stream), (Some(2 * MS), Some(3 * MS)));
 }
+
+/// The distance from its cursor to the tail looks like one that a keep-last consumer skips.
+#[test]
+fn who_is_out_early_stays_out() {
+    let mut stream = Stream::new(4, 1, 0);
+    let (id, reader, _) = stream.join(Policy::KeepLast(1));
+    stream.publish().unwrap();
+    let held = reader.take().unwrap().unwrap();
+    stream.publish().unwrap();
+    let own: Vec<_> = (0..3).map(|_| stream.acquire().unwrap()).collect();
+    assert_eq!(stream.acquire(), None);
+    stream.publisher.expel_stalled(MS, MS);
+    assert_eq!(stream.publisher.expel_stalled(2 * MS, MS), [id]);
+    reader.release(held.slot);
+    assert_eq!(reader.take(), Ok(None));
+    assert!(reader.is_expelled());
+    own.into_iter().for_each(|slot| stream.publisher.unhold(slot));
+    assert!((0..4).all(|_| stream.acquire().is_some()));
+}

@@ -172,7 +172,7 @@ pub fn board(data: &[u8]) {
     assert!(memory.board.matches(slots, [1, 2]));
     let (board, seat, bell) = (memory.board.clone(), memory.seats[0].clone(), memory.bell.clone());
     let mut reader = Reader {
-        subscriber: Subscriber::new(board, seat, bell, policy, slots, max_held),
+        subscriber: Subscriber::new(board, seat, bell, policy, slots % 2 == 0, slots, max_held),
         memory: memory.clone(),
         slots,
         max_held,

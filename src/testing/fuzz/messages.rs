@@ -6,8 +6,9 @@ use crate::session::{ConsumerInfo, MemoryEntry, Reply, Request, SlotEntry, Strea
 use crate::signaler::Policy;
 use crate::sys::PAGE;
 use crate::sys::socket::MAX_MESSAGE;
-use crate::{Content, ErrorKind, MAX_SLOTS, Result};
+use crate::{Content, ErrorKind, MAX_SLOTS, OnStall, Result};
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// What a producer hears.
 ///
@@ -122,6 +123,8 @@ fn welcome(content: Content, slots: u32, memories: u32) -> Welcome {
         pid: 3,
         max_held: slots / 2,
         writable: slots == 64,
+        expels: slots == 4,
+        watches: slots == 64,
         slot_bytes,
         kind: "memfd".into(),
         device: DeviceId::default(),
@@ -139,9 +142,12 @@ fn info(content: Content, consumers: u32) -> StreamInfo {
         uid: 1000,
         policy: if pid % 2 == 0 { Policy::Reliable } else { Policy::KeepLast(3) },
         held: 1,
+        held_for: Duration::from_millis(5),
         unread: 2,
+        unread_for: Duration::from_millis(6),
         received: 3,
         missed: 4,
+        expelled: pid % 3 == 0,
     };
     StreamInfo {
         name: "front/camera".into(),
@@ -152,6 +158,8 @@ fn info(content: Content, consumers: u32) -> StreamInfo {
         content,
         published: 9,
         evicted: 1,
+        expelled: 1,
+        on_stall: OnStall::Expel(Duration::from_secs(2)),
         writable: true,
         reliable: false,
         access: "group:video".into(),

@@ -93,6 +93,7 @@ struct Stream {
     slots: u32,
     max_held: u32,
     history: u32,
+    expels: bool,
     /// Slot of each frame ever published.
     ring: Vec<u32>,
     writing: Vec<u32>,
@@ -107,13 +108,14 @@ impl Stream {
         let slots = 1 + input.below(most) as u32;
         let max_held = 1 + input.below(slots as usize) as u32;
         let history = input.below(slots as usize) as u32;
+        let expels = input.flag();
         let policies = [Policy::Reliable, Policy::KeepLast(1 + input.below(64) as u32)];
         let mut publisher =
             Publisher::new(memory.board.clone(), memory.bell.clone(), slots, max_held, history);
         let honest = policies.iter().zip(&memory.seats).map(|(policy, seat)| {
             let id = publisher.join(seat.clone(), *policy, ()).expect("the first seats");
             let (board, bell) = (memory.board.clone(), memory.bell.clone());
-            let subscriber = Subscriber::new(board, seat.clone(), bell, *policy, slots, max_held);
+            let subscriber = Subscriber::new(board, seat.clone(), bell, *policy, expels, slots, max_held);
             Honest::new(id, seat.clone(), subscriber, *policy, max_held)
         });
         let honest: Vec<_> = honest.collect();
@@ -132,6 +134,7 @@ impl Stream {
             slots,
             max_held,
             history,
+            expels,
             ring: Vec::new(),
             writing: Vec::new(),
             views: Vec::new(),
@@ -174,7 +177,10 @@ impl Stream {
                 self.writing.push(slot);
                 self.consumers.borrow_mut().content[slot as usize] = UNWRITTEN;
             }
-            Acquired::Full => self.check_full(evicted),
+            Acquired::Full => {
+                self.check_full(evicted);
+                self.expel();
+            }
             Acquired::Violation(id) => {
                 let mut consumers = self.consumers.borrow_mut();
                 assert!(
@@ -186,6 +192,36 @@ impl Stream {
                 drop(consumers);
                 assert!(self.publisher.leave(id).is_some());
             }
+        }
+    }
+
+    /// The producer has had no slot for as long as the input says, and may put consumers out.
+    fn expel(&mut self) {
+        let patience = u64::from(self.byte());
+        if !self.expels || patience > 127 {
+            return;
+        }
+        self.now += 100;
+        let tail = self.ring.len() as u64;
+        let stands =
+            |honest: &Honest| !honest.is_out() && (!honest.leases.is_empty() || honest.next_of(tail) < tail);
+        let standing: Vec<_> = self
+            .consumers
+            .borrow()
+            .honest
+            .iter()
+            .filter(|honest| stands(honest))
+            .map(|honest| honest.id)
+            .collect();
+        self.consumers.borrow_mut().stirred = false;
+        let out = self.publisher.expel_stalled(self.now, patience);
+        let consumers = self.consumers.borrow();
+        for honest in consumers.honest.iter().filter(|honest| out.contains(&honest.id)) {
+            assert!(honest.is_out(), "{honest:?} was put out and does not know");
+            assert!(
+                consumers.stirred || standing.contains(&honest.id),
+                "{honest:?} was put out and in nobody's way"
+            );
         }
     }
 
@@ -204,7 +240,7 @@ impl Stream {
                 honest.leases.iter().all(|lease| lease.slot != slot),
                 "slot {slot} is leased by {honest:?}"
             );
-            let unread = &self.ring[honest.cursor() as usize..];
+            let unread = &self.ring[honest.next_of(tail as u64) as usize..];
             assert!(!unread.contains(&slot), "slot {slot} is unread by {honest:?}");
         }
     }
@@ -231,7 +267,7 @@ impl Stream {
             assert!(held.count_ones() <= self.max_held, "seat {number} holds {held:#b} and stays");
             assert!(held & !mask(self.slots) == 0, "seat {number} holds {held:#b} and stays");
             used |= held;
-            if policy == Some(Policy::Reliable) && cursor != Seat::RESIGNED {
+            if policy == Some(Policy::Reliable) && cursor < Seat::EXPELLED {
                 let unread = self.ring.get(cursor as usize..).expect("a cursor beyond the tail is found");
                 assert!(
                     unread.len() <= self.slots as usize,
@@ -312,8 +348,10 @@ impl Stream {
     /// Nobody honest sleeps while there is something to read.
     fn check_awake(&self) {
         for honest in &self.consumers.borrow().honest {
-            let unread = self.ring.len() as u64 - honest.cursor();
-            assert!(unread == 0 || !honest.is_asleep(), "{honest:?} sleeps with {unread} to read");
+            let tail = self.ring.len() as u64;
+            let unread = tail - honest.next_of(tail);
+            let news = unread > 0 || honest.is_out();
+            assert!(!news || !honest.is_asleep(), "{honest:?} sleeps with {unread} to read");
             assert!(unread <= u64::from(self.slots).min(RING as u64));
             assert!(honest.leases.len() <= self.max_held as usize);
         }
@@ -383,7 +421,8 @@ pub fn seats(data: &[u8]) {
 
 /// Streams that flow: the settings, then liars that join, and frames that come and go.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let settings: [&[u8]; 4] = [&[1, 3, 1, 0, 2], &[1, 4, 1, 2, 0], &[0, 63, 30, 4, 9], &[1, 0, 0, 0, 0]];
+    let settings: [&[u8]; 4] =
+        [&[1, 3, 1, 0, 1, 2], &[1, 4, 1, 2, 0, 0], &[0, 63, 30, 4, 1, 9], &[1, 0, 0, 0, 0, 0]];
     let join: &[u8] = &[0x08, 1, 0x18, 0, 0x48, 0];
     let quiet = [255; 3];
     let flow: Vec<u8> = [0x00, 0x13, 0x0c, 0x4c, 0x5c, 0x1c, 0x0a, 0x0b, 0x23, 0x7c, 0x0e, 0x1e]
