@@ -151,6 +151,23 @@ pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("procfs").count()
 }
 
+/// What a process has open: descriptors, and mappings of shared memory.
+#[derive(Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) struct Belongings {
+    pub(crate) descriptors: usize,
+    pub(crate) mappings: usize,
+}
+
+impl Belongings {
+    pub(crate) fn now() -> Self {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
+        Self {
+            descriptors: descriptors(),
+            mappings: maps.lines().filter(|line| line.contains("bips:")).count(),
+        }
+    }
+}
+
 /// Receives one frame and checks it; its number must be its sequence.
 #[track_caller]
 pub(crate) fn receive(consumer: &mut Consumer) -> Frame {

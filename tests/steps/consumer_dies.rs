@@ -1,8 +1,8 @@
 //! The consumer is the victim: producer and other consumers go on.
 
 use crate::common::process::Stage;
-use crate::common::{PATIENCE, SOON, Scratch, check, eventually, fill};
-use crate::{Belongings, POLICIES, Scenario, died};
+use crate::common::{Belongings, PATIENCE, SOON, Scratch, check, eventually, fill};
+use crate::{POLICIES, Scenario, died};
 use bips::{Consumer, ConsumerBuilder, Description, Fence, Policy, Producer, ReceiveError, Wait};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};

@@ -93,23 +93,6 @@ fn died(victim: &mut Peer) {
     assert_eq!(status.signal(), Some(9), "the step was never reached: {status}");
 }
 
-/// What a process has open: descriptors, and mappings of shared memory.
-#[derive(Debug, PartialEq, Eq, PartialOrd)]
-struct Belongings {
-    descriptors: usize,
-    mappings: usize,
-}
-
-impl Belongings {
-    fn now() -> Self {
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
-        Self {
-            descriptors: common::descriptors(),
-            mappings: maps.lines().filter(|line| line.contains("bips:")).count(),
-        }
-    }
-}
-
 fn every_step(side: Side, run: impl Fn(&Scenario)) {
     let begin = Instant::now();
     let only = std::env::var("BIPS_STEP").unwrap_or_default();

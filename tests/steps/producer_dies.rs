@@ -1,8 +1,8 @@
 //! The producer is the victim: its consumers drain what it published, and go on with its successor.
 
 use crate::common::process::Stage;
-use crate::common::{PATIENCE, SOON, Scratch, check, eventually, fill};
-use crate::{Belongings, Scenario, died};
+use crate::common::{Belongings, PATIENCE, SOON, Scratch, check, eventually, fill};
+use crate::{Scenario, died};
 use bips::{
     Consumer, ConsumerBuilder, Description, Ending, Fence, OnStall, Policy, Producer, ReceiveError, Wait,
 };

@@ -1,0 +1,23 @@
+//! Peers that break every rule, on either side. A consumer wastes its own seat, a producer its own frames; nobody else
+//! notices more than the time that takes.
+//!
+//! `cargo xtask test hostile` runs this with the scribbler, whose numbers it shows; see `scribbler.rs` for a long run.
+
+#![cfg(not(bips_loom))]
+
+mod bells;
+#[path = "../common/mod.rs"]
+mod common;
+mod flow;
+mod pages;
+mod seats;
+mod sockets;
+
+use common::process::Role;
+
+const ROLES: &[Role] = &[];
+
+#[test]
+fn child_process() {
+    common::process::child(ROLES);
+}
