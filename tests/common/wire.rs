@@ -206,10 +206,11 @@ impl Fake {
 }
 
 /// A page or more of a peer's memory, written to at will.
+#[derive(Debug)]
 pub(crate) struct Scribble(&'static [AtomicU64]);
 
 impl Scribble {
-    /// Maps what the descriptor is of for writing, and never unmaps it.
+    /// Maps what the descriptor is of for writing.
     pub(crate) fn over(fd: &OwnedFd) -> Self {
         use nix::sys::mman::{MapFlags, ProtFlags, mmap};
         let len = nix::sys::stat::fstat(fd).expect("a descriptor").st_size as usize;
@@ -218,12 +219,20 @@ impl Scribble {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start =
             unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }.expect("writable memory");
-        // SAFETY: page-aligned, `len` bytes, never unmapped; others may write to it, which atomics allow.
+        // SAFETY: page-aligned, `len` bytes, mapped until dropped; others may write to it, which atomics allow.
         Self(unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), len / 8) })
     }
 
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.0
+    }
+}
+
+impl Drop for Scribble {
+    fn drop(&mut self) {
+        let start = std::ptr::NonNull::from(self.0).cast();
+        // SAFETY: the mapping made in `over`; `words` lends it for no longer than this lives.
+        unsafe { nix::sys::mman::munmap(start, size_of_val(self.0)) }.expect("our own mapping");
     }
 }
 
@@ -237,6 +246,15 @@ impl Noise {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
+    }
+
+    /// Less than `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.word() % end
+    }
+
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
     }
 
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {

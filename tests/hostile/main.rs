@@ -9,15 +9,13 @@ mod bells;
 #[path = "../common/mod.rs"]
 mod common;
 mod flow;
+mod futex;
 mod pages;
+mod scribbler;
 mod seats;
 mod sockets;
 
-use common::process::Role;
-
-const ROLES: &[Role] = &[];
-
 #[test]
 fn child_process() {
-    common::process::child(ROLES);
+    common::process::child(&scribbler::ROLES);
 }
