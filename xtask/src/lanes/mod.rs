@@ -37,6 +37,8 @@ pub(crate) enum Lane {
     Containers,
     /// A process killed at every step of the protocol, and who minds
     Crash,
+    /// Peers that break every rule, while honest ones check what they get; BIPS_SCRIBBLES=2000000 for a long run
+    Hostile,
     /// A short soak: processes that join, leave, stall and die at random, drawn from one seed
     Soak,
     /// loom, and the counter-proof with each ordering weakened
@@ -62,11 +64,12 @@ impl Lane {
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
             Self::Containers => containers::run(workspace, skips),
-            Self::Crash => crash(workspace, skips),
             Self::Soak => {
                 shown_live(skips.of(&mut soak::command(workspace, &soak::Options::short())?))?;
                 Ok(Outcome::Passed)
             }
+            Self::Crash => shown(workspace, skips, "steps"),
+            Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Loom => {
                 loom::run(workspace, &loom::Options::plain())?;
                 loom::run(workspace, &loom::Options::weakened())?;
@@ -191,9 +194,10 @@ fn package(workspace: &Workspace, skips: &Skips, name: &str) -> Result<Outcome> 
     Ok(Outcome::Passed)
 }
 
-/// Shows what its tests print: a table of the steps. One side after the other, or the table is a mixture.
-fn crash(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
-    let mut tests = workspace.cargo(["test", "--package", "bips", "--test", "steps"]);
+/// A test program of the core, all of it, with what its tests print: tables, numbers, seeds. One test after the other,
+/// or that is a mixture.
+fn shown(workspace: &Workspace, skips: &Skips, program: &str) -> Result<Outcome> {
+    let mut tests = workspace.cargo(["test", "--package", "bips", "--test", program]);
     tests.args(["--", "--include-ignored", "--nocapture", "--test-threads=1"]);
     shown_live(skips.of(&mut tests))?;
     Ok(Outcome::Passed)
