@@ -17,5 +17,6 @@ mod sockets;
 
 #[test]
 fn child_process() {
-    common::process::child(&scribbler::ROLES);
+    let roles: Vec<_> = pages::ROLES.into_iter().chain(scribbler::ROLES).collect();
+    common::process::child(&roles);
 }
