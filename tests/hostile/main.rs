@@ -6,17 +6,19 @@
 #![cfg(not(bips_loom))]
 
 mod bells;
+mod boards;
 #[path = "../common/mod.rs"]
 mod common;
 mod flow;
 mod futex;
 mod pages;
+mod producers;
 mod scribbler;
 mod seats;
 mod sockets;
 
 #[test]
 fn child_process() {
-    let roles: Vec<_> = pages::ROLES.into_iter().chain(scribbler::ROLES).collect();
+    let roles = [pages::ROLES.as_slice(), &producers::ROLES, &boards::ROLES, &scribbler::ROLES].concat();
     common::process::child(&roles);
 }

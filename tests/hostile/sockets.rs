@@ -1,11 +1,12 @@
 //! What a consumer can send.
 
 use crate::common::wire::{self, JOIN, QUERY, REFUSED, Raw, Scribble, seat};
-use crate::common::{SOON, Scratch, descriptors, eventually, publish, receive};
+use crate::common::{Over, SOON, Scratch, descriptors, eventually, publish, receive};
 use crate::flow::{BYTES, flows_during};
 use proptest::prelude::*;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 const MAJOR: u16 = bips::PROTOCOL.0;
 
@@ -141,4 +142,87 @@ fn garbage_does_not_disturb_a_stream() {
         outcome.unwrap();
     });
     assert!(ROUNDS.load(Relaxed) >= 300);
+}
+
+/// A request to join with each of its bytes changed, cut at each, of each policy and depth at the ends of the ranges.
+#[test]
+fn requests_with_each_byte_changed() {
+    let welcomed = AtomicU64::new(0);
+    let refused = AtomicU64::new(0);
+    flows_during(1000, |attack| {
+        let mut requests = Vec::new();
+        for whole in [wire::join(None), wire::join(Some(1)), wire::message(MAJOR, QUERY, &[])] {
+            for at in 0..whole.len() {
+                requests.push(whole[..at + 1].to_vec());
+                for change in [1, 0x80, 0xff] {
+                    let mut request = whole.clone();
+                    request[at] ^= change;
+                    requests.push(request);
+                }
+            }
+        }
+        for depth in [0, 1, 63, 64, 65, 1 << 31, u32::MAX] {
+            requests.push(wire::join(Some(depth)));
+        }
+        for len in [0, 1, 100, (16 << 10) - 12, (16 << 10) - 11, 60_000] {
+            requests.push(wire::message(MAJOR, QUERY, &vec![7; len]));
+            requests.push(wire::message(MAJOR, JOIN, &vec![0; len.max(8)]));
+        }
+        for request in requests {
+            let raw = attack.connect();
+            assert!(raw.send(&request, &[]));
+            let (reply, fds) = raw.hear().expect("an answer before the end");
+            match wire::tag(&reply) {
+                wire::WELCOME => {
+                    welcomed.fetch_add(1, Relaxed);
+                    assert_eq!(fds.len(), 4, "board, seat, bell, pool");
+                }
+                REFUSED => {
+                    refused.fetch_add(1, Relaxed);
+                    assert!(raw.hear().is_none(), "it hangs up after a refusal");
+                }
+                _ => assert!(raw.hear().is_none(), "it hangs up after an answer"),
+            }
+        }
+    });
+    let (welcomed, refused) = (welcomed.into_inner(), refused.into_inner());
+    println!("{welcomed} welcomed, {refused} refused");
+    // Only versions and reserved bytes may be anything.
+    assert!(welcomed > 10 && refused > 100, "{welcomed} welcomed, {refused} refused");
+}
+
+/// Whoever connects and goes, in each state and as fast as it can, from many threads at once.
+#[test]
+fn floods_of_connections() {
+    let before = descriptors();
+    flows_during(1000, |attack| {
+        let (scratch, over) = (attack.scratch, AtomicBool::new(false));
+        let count = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let _over = Over(&over);
+            for number in 0..8 {
+                let (count, over) = (&count, &over);
+                scope.spawn(move || {
+                    while !over.load(Relaxed) {
+                        let Some(raw) = Raw::try_connect(scratch.path(), "cam") else {
+                            std::thread::yield_now();
+                            continue;
+                        };
+                        count.fetch_add(1, Relaxed);
+                        match number % 4 {
+                            0 => {}
+                            1 => drop(raw.send(&wire::join(Some(1)), &[])),
+                            2 => drop(raw.send(&wire::message(MAJOR, QUERY, &[]), &[])),
+                            _ => drop(raw.send(b"half", &[0; 253])),
+                        }
+                    }
+                });
+            }
+            while attack.goes_on() || count.load(Relaxed) < 2_000 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        println!("{} connections", count.into_inner());
+    });
+    eventually("the descriptors are closed again", || descriptors() < before + 100);
 }
