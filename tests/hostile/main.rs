@@ -11,6 +11,7 @@ mod boards;
 mod common;
 mod flow;
 mod futex;
+mod impostors;
 mod pages;
 mod producers;
 mod scribbler;
@@ -19,6 +20,8 @@ mod sockets;
 
 #[test]
 fn child_process() {
-    let roles = [pages::ROLES.as_slice(), &producers::ROLES, &boards::ROLES, &scribbler::ROLES].concat();
+    let roles =
+        [pages::ROLES.as_slice(), &producers::ROLES, &impostors::ROLES, &boards::ROLES, &scribbler::ROLES]
+            .concat();
     common::process::child(&roles);
 }

@@ -1,10 +1,12 @@
 //! What a consumer can write to: its seat.
 
 use crate::common::wire::{Noise, Raw, Scribble, seat, tail};
-use crate::common::{Scratch, eventually, publish, publish_if_possible};
+use crate::common::{Over, Scratch, eventually, publish, publish_if_possible};
 use crate::flow::flows_during;
+use crate::futex;
 use bips::Wait;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The attacks below are worth something only if they hit what the producer reads: one who speaks the protocol by
 /// hand, with the same words, is a consumer like any other.
@@ -107,6 +109,34 @@ fn a_seat_that_never_lets_go() {
         assert!(!raw.has_ended(), "what it does is allowed");
         let info = bips::query("cam", Some(attack.scratch.path())).unwrap();
         assert!(info.consumers.iter().any(|consumer| consumer.held == 2), "the claim is believed");
+    });
+}
+
+/// A crowd of threads that sleep on one seat's word: the producer wakes one of them at a time.
+#[test]
+fn a_seat_with_a_crowd_asleep_on_it() {
+    let woken = AtomicU64::new(0);
+    flows_during(1000, |attack| {
+        let (raw, over) = (attack.connect(), AtomicBool::new(false));
+        let seat = Scribble::over(&raw.seated(Some(1))[1]);
+        let parked = &seat.words()[seat::PARKED];
+        std::thread::scope(|scope| {
+            let _over = Over(&over);
+            for _ in 0..200 {
+                scope.spawn(|| {
+                    while !over.load(Relaxed) {
+                        // Odd is asleep; whoever wakes it makes it even.
+                        let seen = parked.fetch_or(1, Relaxed) | 1;
+                        futex::wait(parked, seen as u32, Duration::from_millis(200));
+                        woken.fetch_add(u64::from(parked.load(Relaxed) != seen), Relaxed);
+                    }
+                });
+            }
+            while attack.goes_on() || woken.load(Relaxed) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        assert!(!raw.has_ended(), "everybody may sleep");
     });
 }
 
