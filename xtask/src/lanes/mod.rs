@@ -64,12 +64,12 @@ impl Lane {
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
             Self::Containers => containers::run(workspace, skips),
+            Self::Crash => shown(workspace, skips, "steps"),
+            Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Soak => {
                 shown_live(skips.of(&mut soak::command(workspace, &soak::Options::short())?))?;
                 Ok(Outcome::Passed)
             }
-            Self::Crash => shown(workspace, skips, "steps"),
-            Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Loom => {
                 loom::run(workspace, &loom::Options::plain())?;
                 loom::run(workspace, &loom::Options::weakened())?;
