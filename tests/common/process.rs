@@ -13,6 +13,8 @@ use std::time::Instant;
 const ROLE: &str = "BIPS_TEST_ROLE";
 const DIRECTORY: &str = "BIPS_TEST_DIR";
 const NUMBER: &str = "BIPS_TEST_NUMBER";
+/// What a child is told by, for those who start it where the environment doesn't reach.
+pub(crate) const TOLD_BY: [&str; 3] = [ROLE, DIRECTORY, NUMBER];
 
 /// A child in its role; killed, by its pid, when the test is done with it.
 #[derive(Debug)]
@@ -42,15 +44,21 @@ pub(crate) fn play(role: &str, directory: &Path, number: u64) -> Peer {
 /// Makes a child playing `role` by a command that runs this test program, perhaps elsewhere.
 #[track_caller]
 pub(crate) fn play_by(mut command: Command, role: &str, directory: &Path, number: u64) -> Peer {
+    command.args(["--exact", "child_process", "--nocapture"]);
+    play_as(command, role, directory, number)
+}
+
+/// Makes a child playing `role` by a command that runs any program that speaks as this one does.
+#[track_caller]
+pub(crate) fn play_as(mut command: Command, role: &str, directory: &Path, number: u64) -> Peer {
     let mut child = command
-        .args(["--exact", "child_process", "--nocapture"])
         .env(ROLE, role)
         .env(DIRECTORY, directory)
         .env(NUMBER, number.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("a test program can run itself");
+        .expect("a program that plays a role can be started");
     let out = child.stdout.take().expect("piped");
     let (sender, from) = channel();
     std::thread::spawn(move || {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the lanes, what each needs, and what became of it.
 
 mod containers;
+mod podman;
 mod pytest;
 mod skips;
 
@@ -33,8 +34,10 @@ pub(crate) enum Lane {
     Python,
     /// The Python package with NumPy, PyTorch, JAX and TensorFlow in one process
     Frameworks,
-    /// Producer and consumers in different containers
+    /// Producer and consumers in different containers, which bubblewrap makes
     Containers,
+    /// The same in podman's, with limits of memory, pauses and a seccomp filter
+    Podman,
     /// A process killed at every step of the protocol, and who minds
     Crash,
     /// Peers that break every rule, while honest ones check what they get; BIPS_SCRIBBLES=2000000 for a long run
@@ -64,6 +67,7 @@ impl Lane {
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
             Self::Containers => containers::run(workspace, skips),
+            Self::Podman => podman::run(workspace, skips),
             Self::Crash => shown(workspace, skips, "steps"),
             Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Soak => {
