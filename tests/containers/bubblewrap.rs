@@ -75,8 +75,10 @@ fn bwrap(
             &"--unshare-uts",
             &"--unshare-cgroup-try",
         ]);
-        // To become the user; they are gone with that.
-        add(&[&"--cap-add", &"CAP_SETUID", &"--cap-add", &"CAP_SETGID"]);
+        // To become the user, who can never have them.
+        for capability in ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"] {
+            add(&[&"--cap-add", &capability]);
+        }
     }
     add(&[&"--ro-bind", &"/usr", &"/usr"]);
     for name in ["bin", "lib", "lib64"] {
@@ -106,7 +108,7 @@ fn bwrap(
     add(&[&"--remount-ro", &"/", &"--chdir", &"/"]);
     if !container.own_users {
         let (user, group) = (container.side.outside().to_string(), GROUP.1.to_string());
-        add(&[&"setpriv", &"--reuid", &user, &"--regid", &user, &"--groups", &group]);
+        add(&[&"setpriv", &"--reuid", &user, &"--regid", &user, &"--groups", &group, &"--bounding-set=-all"]);
     }
     for argument in inside {
         add(&[argument]);

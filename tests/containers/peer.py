@@ -37,7 +37,7 @@ def arrive() -> None:
     assert not is_writable(Path("/usr/file"))
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     words = [str(Path("/proc/self/ns", name).readlink()) for name in NAMESPACES]
-    say(" ".join(words + [status[name] for name in ("Seccomp", "CapEff", "NoNewPrivs")]))
+    say(" ".join(words + [status[name] for name in ("Seccomp", "CapEff", "CapBnd", "NoNewPrivs")]))
 
 
 def produce() -> None:

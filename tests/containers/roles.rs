@@ -31,6 +31,8 @@ pub(crate) struct Place {
     namespaces: Vec<String>,
     seccomp: String,
     capabilities: String,
+    /// Those that it could ever get.
+    bounds: String,
     no_new_privileges: String,
 }
 
@@ -43,7 +45,7 @@ impl Place {
             value.expect("a field of every kernel's").to_owned()
         };
         let mut words = NAMESPACES.map(|name| link(name).display().to_string()).to_vec();
-        words.extend(["Seccomp", "CapEff", "NoNewPrivs"].map(field));
+        words.extend(["Seccomp", "CapEff", "CapBnd", "NoNewPrivs"].map(field));
         words.join(" ")
     }
 
@@ -51,11 +53,12 @@ impl Place {
     pub(crate) fn parse(said: &str) -> Self {
         let words: Vec<String> = said.split(' ').map(str::to_owned).collect();
         let (namespaces, rest) = words.split_at(NAMESPACES.len());
-        let [seccomp, capabilities, no_new_privileges] = rest else { panic!("no place: {said}") };
+        let [seccomp, capabilities, bounds, no_new_privileges] = rest else { panic!("no place: {said}") };
         Self {
             namespaces: namespaces.to_vec(),
             seccomp: seccomp.clone(),
             capabilities: capabilities.clone(),
+            bounds: bounds.clone(),
             no_new_privileges: no_new_privileges.clone(),
         }
     }
@@ -64,6 +67,7 @@ impl Place {
     pub(crate) fn assert_confined(&self, engine: Engine) {
         assert_eq!(self.seccomp, engine.seccomp());
         assert_eq!(u64::from_str_radix(&self.capabilities, 16), Ok(0));
+        assert_eq!(u64::from_str_radix(&self.bounds, 16), Ok(0));
         assert_eq!(self.no_new_privileges, "1");
     }
 
