@@ -60,9 +60,10 @@ impl Storage {
         let storage = Self { podman: place.join("podman"), place };
         // vfs: the image is links and empty directories, which are copied sooner than anything could be mounted over
         // them. runc: crun refuses hosts with both versions of control groups.
+        // From there: where the kernel kills for memory, podman's conmon leaves a note in its current folder.
         let at = storage.place.display();
         let script = format!(
-            "#!/bin/sh\nexec podman --root '{at}/root' --runroot '{at}/run' --storage-driver vfs --runtime runc \
+            "#!/bin/sh\ncd '{at}' && exec podman --root '{at}/root' --runroot '{at}/run' --storage-driver vfs --runtime runc \
              --cgroup-manager cgroupfs --events-backend none \"$@\"\n"
         );
         fs::write(&storage.podman, script)?;
