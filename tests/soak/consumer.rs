@@ -4,9 +4,9 @@ use crate::common::process::Stage;
 use crate::common::{PATIENCE, SOON, check};
 use crate::facts::Facts;
 use crate::plan::{Dice, End, Plan, step_text};
-use crate::role::{Words, number_of, orphan};
+use crate::role::{Words, number_of, on_stall, orphan};
 use crate::{STREAM, generation_of};
-use bips::{Consumer, Frame, Policy, ReceiveError, Wait};
+use bips::{Consumer, Ending, Frame, OnStall, Policy, ReceiveError, Wait};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -96,6 +96,7 @@ struct Visit<'a> {
     next: Option<u64>,
     /// Producers gone on with.
     reconnects: u64,
+    producer: u32,
     received: u64,
     /// When it was joined, and when its numbers were said last.
     began: Instant,
@@ -113,10 +114,11 @@ impl<'a> Visit<'a> {
             stage,
             plan,
             dice: Dice::new(!seed),
-            consumer,
             held: VecDeque::new(),
             next: None,
             reconnects: 0,
+            producer: consumer.producer_pid(),
+            consumer,
             received: 0,
             began,
             said: began,
@@ -188,9 +190,14 @@ impl<'a> Visit<'a> {
 
     /// Whole, of the right producer, in order; to a reliable one each.
     fn inspect(&mut self, frame: Frame) {
-        let stats = self.consumer.stats();
-        if stats.reconnects != self.reconnects {
-            self.reconnects = stats.reconnects;
+        let reconnects = frame.generation().into();
+        if self.reconnects != reconnects {
+            self.reconnects = reconnects;
+            let producer = self.consumer.producer_pid();
+            if producer == self.producer {
+                self.stage.say("out"); // and in again
+            }
+            self.producer = producer;
             self.generation = generation_of(self.consumer.content().nbytes());
             self.next = None;
         }
@@ -233,6 +240,12 @@ impl<'a> Visit<'a> {
 
     /// The driver knows whether that producer has ended, and how far it had come.
     fn closed(mut self) -> String {
+        if self.consumer.ending() == Some(Ending::Expelled) {
+            let generation = generation_of(self.consumer.content().nbytes());
+            assert_ne!(on_stall(generation), OnStall::Wait, "put out by a producer that waits");
+            self.stage.say("out");
+            return self.leave();
+        }
         self.say();
         let all = self.plan.policy == Policy::Reliable;
         let drained = self.next.filter(|_| all).map_or("-".into(), |next| next.to_string());

@@ -36,6 +36,7 @@ impl Heard {
                 (self.received, self.reconnects) = (0, 0);
             }
             ["forked"] => tally.forks += 1,
+            ["out"] => tally.expelled += 1,
             _ => {}
         }
         self.last.clone_from(&said);

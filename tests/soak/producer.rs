@@ -4,7 +4,7 @@ use crate::common::process::Stage;
 use crate::common::{PATIENCE, fill};
 use crate::facts::Facts;
 use crate::plan::{Reign, step_text};
-use crate::role::{Words, number_of, orphan};
+use crate::role::{Words, number_of, on_stall, orphan};
 use crate::{FRAME_EVERY, MAX_HELD, SLOTS, STREAM, frame_bytes};
 use bips::{AcquireError, Description, Fence, Producer, Wait};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ pub(crate) fn produce(stage: &Stage) {
         .bytes(bytes)
         .slots(SLOTS)
         .max_held(MAX_HELD)
+        .on_stall(on_stall(reign.generation))
         .create()
         .unwrap_or_else(|error| panic!("the name is not free: {error}"));
     if reign.forks {

@@ -2,6 +2,7 @@
 
 use crate::GENERATIONS;
 use crate::common::process::Stage;
+use bips::OnStall;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,6 +11,12 @@ use std::time::Duration;
 /// The number in a frame: whose it is, and which.
 pub(crate) fn number_of(generation: u64, sequence: u64) -> u64 {
     (generation % GENERATIONS) << 40 | sequence
+}
+
+/// What a producer does about consumers that stall. Three of four put them out, sooner than some of them are
+/// stopped for.
+pub(crate) fn on_stall(generation: u64) -> OnStall {
+    if generation % 4 == 3 { OnStall::Wait } else { OnStall::Expel(Duration::from_millis(40)) }
 }
 
 /// The driver's words, heard while something else is done.

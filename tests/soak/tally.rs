@@ -76,6 +76,8 @@ pub(crate) struct Tally {
     /// Consumers that saw their producer's end.
     pub(crate) closed: u64,
     pub(crate) stops: u64,
+    /// Consumers that their producer put out.
+    pub(crate) expelled: u64,
     pub(crate) forks: u64,
     pub(crate) kills: Kills,
     pub(crate) producers: u64,
@@ -107,6 +109,7 @@ impl Tally {
             (self.closed, "a consumer that saw its producer's end"),
             (self.reconnects, "a consumer that went on with the next producer"),
             (self.stops, "a stopped consumer"),
+            (self.expelled, "a consumer put out"),
             (self.forks, "a forked child"),
             (self.quiet, "a quiet point"),
         ]
@@ -129,8 +132,8 @@ impl Tally {
             (
                 "consumers",
                 format!(
-                    "{reliable} reliable, {latest} latest, {keep_last} keep-last joined; {} left, {} saw an end, {} were stopped for a while, {} forked",
-                    self.leaves, self.closed, self.stops, self.forks
+                    "{reliable} reliable, {latest} latest, {keep_last} keep-last joined; {} left, {} saw an end, {} were stopped for a while, {} put out, {} forked",
+                    self.leaves, self.closed, self.stops, self.expelled, self.forks
                 ),
             ),
             ("kills", self.kills.to_string()),
