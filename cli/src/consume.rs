@@ -70,8 +70,9 @@ enum End {
 }
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
-    let joining = reception::joining(place, &args.name, args.policy, args.wait);
-    let mut consumer = joining.reconnect(args.reconnect).connect()?;
+    let interrupt = Interrupt::install()?;
+    let joining = reception::joining(place, &args.name, args.policy, args.wait).reconnect(args.reconnect);
+    let mut consumer = reception::join(joining, &interrupt)?;
     if args.hold > consumer.max_held() {
         return Err(Failure::usage(format!(
             "--hold {} is more than the {} frames that {} lets a consumer lease; hold fewer, or give the producer \
@@ -81,7 +82,6 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
             args.name
         )));
     }
-    let interrupt = Interrupt::install()?;
     let mut tally = Tally { verifier: args.verify.then(Verifier::default), ..Tally::default() };
     let end = receive(args, &mut consumer, &interrupt, &mut tally);
     let verdict = end.as_ref().map_or_else(|_| Ok(()), |end| judge(args, *end, &tally));

@@ -40,17 +40,22 @@ pub(crate) fn tell(name: &str, ending: Option<Ending>, frames: u64) -> Outcome {
     }
 }
 
-/// Joins a stream. Ctrl-C needs no care here: nothing is held yet that could stay behind.
-pub(crate) fn connect(place: &Place, name: &str, policy: Policy, wait: Wait) -> Outcome<Consumer> {
-    Ok(joining(place, name, policy, wait).connect()?)
-}
-
+/// How to join a stream, where it was asked for.
 pub(crate) fn joining(place: &Place, name: &str, policy: Policy, wait: Wait) -> ConsumerBuilder {
     let mut builder = Consumer::builder(name).registry(bips_backends::registry()).policy(policy).wait(wait);
     if let Some(directory) = place.path() {
         builder = builder.directory(directory);
     }
     builder
+}
+
+/// Joins, unless a signal comes first.
+pub(crate) fn join(joining: ConsumerBuilder, interrupt: &Interrupt) -> Outcome<Consumer> {
+    let flag = interrupt.clone();
+    joining.interrupt(move || flag.requested()).connect().map_err(|error| match interrupt.requested() {
+        true => Failure::failed("ended by a signal before the stream was joined"),
+        false => error.into(),
+    })
 }
 
 /// The next frame, waited for at most `wait`; `idle` is called now and then meanwhile.

@@ -52,8 +52,9 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
 }
 
 fn single(args: &Args, place: &Place) -> Outcome {
-    let mut consumer = reception::connect(place, &args.name, Policy::KeepLast(1), args.wait)?;
     let interrupt = Interrupt::install()?;
+    let joining = reception::joining(place, &args.name, Policy::KeepLast(1), args.wait);
+    let mut consumer = reception::join(joining, &interrupt)?;
     let frame = match reception::next(&mut consumer, args.wait, &interrupt, || {})? {
         Next::Frame(frame) => frame,
         Next::Ended(ending) => {
@@ -83,8 +84,9 @@ fn single(args: &Args, place: &Place) -> Outcome {
 }
 
 fn sheet(args: &Args, place: &Place, grid: Size<usize>) -> Outcome {
-    let mut consumer = reception::connect(place, &args.name, Policy::Reliable, args.wait)?;
     let interrupt = Interrupt::install()?;
+    let joining = reception::joining(place, &args.name, Policy::Reliable, args.wait);
+    let mut consumer = reception::join(joining, &interrupt)?;
     let mut progress = Progress::new();
     let mut sheet = Sheet::new(grid.width, grid.height, args.every);
     let mut order = Order::default();

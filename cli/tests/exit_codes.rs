@@ -160,6 +160,17 @@ fn signals_end_it_cleanly() {
     }
 }
 
+#[test]
+fn a_signal_ends_the_wait_for_a_stream() {
+    let house = House::new();
+    for words in ["consume nobody --wait forever", "snapshot nobody picture.png --wait forever"] {
+        let waiting = house.start(words);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        waiting.signal(Signal::SIGINT);
+        waiting.end().expect_failure(1, "ended by a signal before the stream was joined");
+    }
+}
+
 /// `timeout` signals the process and then its whole group: twice, but meant once.
 #[test]
 fn a_signal_that_comes_twice_at_once_is_one() {
