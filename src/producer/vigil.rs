@@ -7,7 +7,7 @@ use crate::signaler::SeatId;
 use crate::sys::aside;
 use std::sync::Weak;
 use std::sync::atomic::Ordering::Acquire;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Small pages in the memory of a pool from which on this is worth a thread on either side: unmapping so many takes
 /// about 1 ms.
@@ -20,17 +20,22 @@ const GUARD: Duration = Duration::from_secs(60);
 /// Ends with the consumer's seat, or the producer.
 pub(super) fn begin(producer: Weak<Inner>, seat: Shared<Seat>, id: SeatId) -> Result<()> {
     aside::quiet_thread("bips-vigil", move || {
+        let mut looked = Instant::now();
         loop {
             let word = seat.alive().load(Acquire); // ORDERING: pairs with the store in `Seat::leave`
-            let Some(producer) = producer.upgrade() else { return };
-            if word == Seat::LEFT || !producer.is_seated(id) {
+            if word == Seat::LEFT {
                 return;
             }
-            if Seat::is_dead(word) {
-                producer.bury(id);
-                return;
+            // Asking the producer takes its lock: not each time that the consumer wakes us.
+            let is_dead = Seat::is_dead(word);
+            if is_dead || looked.elapsed() >= GUARD {
+                looked = Instant::now();
+                match producer.upgrade() {
+                    Some(producer) if is_dead => return producer.bury(id),
+                    Some(producer) if producer.is_seated(id) => {}
+                    _ => return,
+                }
             }
-            drop(producer);
             seat.alive().wait(word, Some(GUARD));
         }
     })
