@@ -86,17 +86,21 @@ steps! {
 pub(crate) fn reach(_: Step) {}
 
 #[cfg(all(feature = "testing", not(bips_loom)))]
-pub(crate) use armed::{arm, reach, watch};
+pub(crate) use armed::{arm, reach, slow, watch};
 
 #[cfg(all(feature = "testing", not(bips_loom)))]
 mod armed {
     use super::Step;
     use std::cell::{Cell, RefCell};
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::time::Duration;
 
     const NONE: u32 = u32::MAX;
     static ARMED: AtomicU32 = AtomicU32::new(NONE);
     static LEFT: AtomicU32 = AtomicU32::new(0);
+    static SLOW: AtomicU32 = AtomicU32::new(NONE);
+    /// In microseconds.
+    static PAUSE: AtomicU32 = AtomicU32::new(0);
 
     type Watcher = Box<dyn FnMut(Step)>;
 
@@ -109,6 +113,9 @@ mod armed {
     pub(crate) fn reach(step: Step) {
         if ARMED.load(Relaxed) == step as u32 {
             passed();
+        }
+        if SLOW.load(Relaxed) == step as u32 {
+            std::thread::sleep(Duration::from_micros(PAUSE.load(Relaxed).into()));
         }
         if WATCHED.get() {
             tell(step);
@@ -148,6 +155,12 @@ mod armed {
                 std::thread::park();
             }
         }
+    }
+
+    /// The process takes its time at this step, each time.
+    pub(crate) fn slow(step: Step, pause: Duration) {
+        PAUSE.store(pause.as_micros().try_into().unwrap_or(u32::MAX), Relaxed);
+        SLOW.store(step as u32, Relaxed);
     }
 
     /// The process dies when it passes this step for the `count`th time.

@@ -1,7 +1,8 @@
 //! Dying at a chosen point, for tests of what survives it.
 
-use crate::step::{STEPS, arm};
+use crate::step::{STEPS, Step, arm, slow};
 use crate::{Error, Result};
+use std::time::Duration;
 
 pub use crate::step::Side;
 
@@ -16,9 +17,23 @@ pub fn steps() -> impl Iterator<Item = (Side, &'static str)> {
 /// # Errors
 /// `InvalidArgument` for a step there isn't.
 pub fn die_at(step: &str, count: u32) -> Result<()> {
-    let (step, ..) = STEPS.iter().find(|(_, _, text)| *text == step).ok_or_else(|| {
-        Error::invalid(format!("there is no step {step:?}; bips::testing::steps() lists them"))
-    })?;
-    arm(*step, count);
+    arm(find(step)?, count);
     Ok(())
+}
+
+/// Makes this process take so long at the step of this text, each time it passes: what others do meanwhile, which is
+/// rare otherwise, happens nearly always.
+///
+/// # Errors
+/// `InvalidArgument` for a step there isn't.
+pub fn linger_at(step: &str, pause: Duration) -> Result<()> {
+    slow(find(step)?, pause);
+    Ok(())
+}
+
+fn find(text: &str) -> Result<Step> {
+    let step = STEPS.iter().find(|(_, _, known)| *known == text);
+    step.map(|(step, ..)| *step).ok_or_else(|| {
+        Error::invalid(format!("there is no step {text:?}; bips::testing::steps() lists them"))
+    })
 }

@@ -4,5 +4,5 @@ mod death;
 pub mod fuzz;
 mod simulated;
 
-pub use death::{Side, die_at, steps};
+pub use death::{Side, die_at, linger_at, steps};
 pub use simulated::{Damage, Operation, Simulated};

@@ -14,6 +14,9 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Does everything a consumer can do, over and over, until it dies.
 pub(crate) fn victim(stage: &Stage) {
     let scenario = Scenario::begin(stage);
+    if scenario.needs_eviction() {
+        bips::testing::linger_at("take: the entry is read, nothing claimed", MOMENT).expect("a known step");
+    }
     let builder = || stage.consumer("cam").policy(scenario.policy).spin(Duration::ZERO).wait(SOON);
     let until = Instant::now() + PATIENCE / 3;
     while Instant::now() < until {

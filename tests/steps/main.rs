@@ -56,6 +56,12 @@ impl Scenario {
         steps().nth(self.step).expect("a step").1
     }
 
+    /// Whether a consumer gets there only if the producer evicts it in the midst of a take.
+    fn needs_eviction(&self) -> bool {
+        let texts = ["take: claimed, but evicted", "take: the claim is taken back"];
+        texts.iter().any(|start| self.text().starts_with(start))
+    }
+
     /// Only keep-last consumers are evicted, or skip.
     fn can_happen(&self) -> bool {
         let keep_last_only =
