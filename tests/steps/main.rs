@@ -56,6 +56,11 @@ impl Scenario {
         steps().nth(self.step).expect("a step").1
     }
 
+    /// Whether the producer puts consumers out.
+    fn expels(&self) -> bool {
+        self.text().starts_with("expel:")
+    }
+
     /// Whether a consumer gets there only if the producer evicts it in the midst of a take.
     fn needs_eviction(&self) -> bool {
         let texts = ["take: claimed, but evicted", "take: the claim is taken back"];

@@ -24,7 +24,7 @@ pub(crate) fn victim(stage: &Stage) {
         if scenario.count > 1 {
             builder = builder.history(1);
         }
-        if scenario.text().starts_with("expel:") {
+        if scenario.expels() {
             builder = builder.on_stall(OnStall::Expel(MOMENT));
         }
         let producer = builder.create().expect("the name is ours");
@@ -50,6 +50,8 @@ pub(crate) fn victim(stage: &Stage) {
 struct Survivor<'a> {
     scratch: &'a Scratch,
     policy: Policy,
+    /// Gives the producer reason to put it out.
+    stalls: bool,
     /// The victim is dead: stay with whoever comes next.
     settled: &'a AtomicBool,
     /// What was received last of the victim, plus one, by a reliable one who saw it die.
@@ -88,7 +90,8 @@ impl Survivor<'_> {
         let mut generation = 0;
         let mut held = Vec::new();
         loop {
-            let received = consumer.receive(Wait::Now).or_else(|_| {
+            let first = if self.stalls { Wait::For(MOMENT * 5) } else { Wait::Now };
+            let received = consumer.receive(first).or_else(|_| {
                 // Several who hold one each and wait for the next would wait for each other.
                 held.clear();
                 consumer.receive(SOON)
@@ -114,7 +117,7 @@ impl Survivor<'_> {
                         held.push(frame);
                     }
                     if held.len() == 2 {
-                        std::thread::sleep(MOMENT * 2);
+                        std::thread::sleep(MOMENT * if self.stalls { 10 } else { 2 });
                         held.clear();
                     }
                     if seen > frames && !self.settled.load(SeqCst) {
@@ -146,8 +149,13 @@ pub(crate) fn scenario(scenario: &Scenario) {
     drop(producer);
     let before = Belongings::now();
     let (settled, drained) = (AtomicBool::new(false), AtomicU64::new(0));
-    let survivor =
-        Survivor { scratch: &scratch, policy: scenario.policy, settled: &settled, drained: &drained };
+    let survivor = Survivor {
+        scratch: &scratch,
+        policy: scenario.policy,
+        stalls: scenario.expels(),
+        settled: &settled,
+        drained: &drained,
+    };
     std::thread::scope(|scope| {
         let mut victim = scenario.start("producer", scratch.path());
         let survivors: Vec<_> = (0..scenario.consumers).map(|_| scope.spawn(|| survivor.live())).collect();
