@@ -167,9 +167,9 @@ fn wrong_numbers(stage: &Stage) {
         assert!(raw.send(&welcome, &fds));
     });
     liar.refused("300 in two messages", |raw, welcome, fds| {
-        for _ in 0..2 {
-            assert!(raw.send(&welcome, &vec![fds[3].as_raw_fd(); 150]));
-        }
+        let many = vec![fds[3].as_raw_fd(); 150];
+        assert!(raw.send(&welcome, &many));
+        raw.send(&welcome, &many); // it may have hung up by now
     });
     liar.over();
 }
