@@ -35,25 +35,28 @@
 //! `docs/architecture.md` is the map, `docs/protocol.md` every byte, `docs/memory-model.md` every ordering.
 
 #![deny(unsafe_code, reason = "only shm/ and sys/ may, and say so")]
-#![cfg_attr(bips_loom, allow(dead_code, unused_imports, reason = "only the signaler is modelled"))]
+#![cfg_attr(
+    any(bips_loom, bips_shuttle),
+    allow(dead_code, unused_imports, reason = "only the signaler is modelled")
+)]
 
 #[macro_use]
 mod bitset;
 mod backend;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod consumer;
 mod describe;
 mod error;
 mod fence;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod frame;
 mod handle;
 mod plan;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod pool;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod producer;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod session;
 #[allow(unsafe_code, reason = "memory that peers write")]
 mod shm;
@@ -61,10 +64,10 @@ mod signaler;
 mod step;
 mod stream;
 mod sync;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 #[allow(unsafe_code, reason = "system calls")]
 pub mod sys;
-#[cfg(all(feature = "testing", not(bips_loom)))]
+#[cfg(all(feature = "testing", not(any(bips_loom, bips_shuttle))))]
 pub mod testing;
 mod wait;
 
@@ -72,18 +75,18 @@ pub use backend::{
     Allocation, Backend, BackendInfo, Capabilities, DeviceId, Layout, Mapped, Memory, PrivateMapping,
     Requirements, Usage,
 };
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats, Ending};
 pub use describe::{Content, DType, Description, Fourcc, MAX_DIMS, MAX_METADATA, MAX_PLANES, Plane, Shape};
 pub use error::{AcquireError, Error, ErrorKind, ReceiveError, Result};
 pub use fence::{Fence, Timeline};
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use frame::{Frame, PrivateView};
 pub use handle::{Access, ExternalHandle};
 pub use plan::{Planned, Registry};
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use producer::{FrameMut, OnStall, Producer, ProducerBuilder, ProducerStats, SlotHold};
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use session::{ConsumerInfo, StreamInfo, query, streams};
 pub use signaler::Policy;
 pub use stream::{AccessRule, runtime_dir};

@@ -1,10 +1,10 @@
 //! The points of the protocol between any two of which a process may die.
 //!
 //! In a program they are nothing. With the feature `testing` a process can be told to kill itself at one of them
-//! ([`crate::testing::die_at`]); under loom a thread can be told to stop there for ever.
+//! ([`crate::testing::die_at`]); in a model checker a thread can be told to stop there for ever.
 
 /// Which side passes a step.
-#[cfg_attr(not(all(feature = "testing", not(bips_loom))), allow(unreachable_pub))]
+#[cfg_attr(not(all(feature = "testing", not(any(bips_loom, bips_shuttle)))), allow(unreachable_pub))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The process that owns the pool.
@@ -81,14 +81,14 @@ steps! {
     }
 }
 
-#[cfg(not(any(bips_loom, feature = "testing")))]
+#[cfg(not(any(bips_loom, bips_shuttle, feature = "testing")))]
 #[inline(always)]
 pub(crate) fn reach(_: Step) {}
 
-#[cfg(all(feature = "testing", not(bips_loom)))]
+#[cfg(all(feature = "testing", not(any(bips_loom, bips_shuttle))))]
 pub(crate) use armed::{arm, reach, slow, watch};
 
-#[cfg(all(feature = "testing", not(bips_loom)))]
+#[cfg(all(feature = "testing", not(any(bips_loom, bips_shuttle))))]
 mod armed {
     use super::Step;
     use std::cell::{Cell, RefCell};
@@ -170,10 +170,10 @@ mod armed {
     }
 }
 
-#[cfg(bips_loom)]
+#[cfg(any(bips_loom, bips_shuttle))]
 pub(crate) use stopping::{Stopped, reach, stop_at};
 
-#[cfg(bips_loom)]
+#[cfg(any(bips_loom, bips_shuttle))]
 mod stopping {
     use super::Step;
     use std::cell::Cell;
@@ -181,8 +181,8 @@ mod stopping {
     /// What a thread that stops unwinds with; nothing of the signaler does anything when dropped.
     pub(crate) struct Stopped;
 
-    // Loom's threads are not the system's.
-    loom::thread_local! {
+    // The checker's threads are not the system's.
+    crate::sync::checker::thread_local! {
         static AT: Cell<Option<Step>> = Cell::new(None);
     }
 

@@ -1,7 +1,7 @@
 //! Bad input through the API: each answered by its kind of error and a message that names the next step.
 //! (`refusals.rs`, `permissions.rs`, `memory_limit.rs`, `fork.rs` and `protocol.rs` have what needs more than a call.)
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Peers that are killed or stopped, at any moment: nobody else loses anything.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

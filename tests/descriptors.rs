@@ -1,7 +1,7 @@
 //! Descriptors in messages: those a peer has no business to send, those that hold up who closes them, and the poll
 //! descriptor from beginning to end.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! What a stream costs besides its frames, and that nothing of it stays.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! A fork of a process that produces or consumes: the handles stay the parent's, the child gets its own.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

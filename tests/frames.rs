@@ -1,6 +1,6 @@
 //! What a frame is to its holder: how long it lives, who may write to it, what it says.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Per frame: no allocation, and no system call while nobody sleeps.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

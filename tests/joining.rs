@@ -1,6 +1,6 @@
 //! Finding a producer and being let in: those who are not there yet, full, stopped, or gone again.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

@@ -3,7 +3,7 @@
 //! The tests of a control group make one of their own with a child in it; where that can't be done they say that
 //! they are skipped.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

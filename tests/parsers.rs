@@ -1,7 +1,7 @@
 //! Every parser of what comes from outside, against bytes made from valid ones and against noise. `cargo xtask fuzz`
 //! tries the same for longer, and looks where the bytes lead.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 use bips::testing::fuzz::{TARGETS, Target};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,7 @@
 //! Who may do what in the runtime directory. Other users are played by children that become one, which takes
 //! root; without root these tests say that they are skipped.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

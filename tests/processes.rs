@@ -1,6 +1,6 @@
 //! Streams between processes, as they are meant to be used.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

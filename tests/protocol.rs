@@ -1,6 +1,6 @@
 //! The control socket with a peer that speaks it wrongly, on either end.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

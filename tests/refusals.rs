@@ -1,6 +1,6 @@
 //! What a stream in use refuses, and who it says is to blame.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

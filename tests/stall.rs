@@ -1,6 +1,6 @@
 //! Consumers that stop: they are seen, and put out where the producer was made to; what they hold stays theirs.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod common;
 

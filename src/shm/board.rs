@@ -5,21 +5,28 @@ use crate::sync::{AtomicU32, AtomicU64};
 use std::array;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Entries of the ring, which is also the most slots a pool can have. Tiny under loom, to meet every wrap-around.
-pub(crate) const RING: usize = if cfg!(bips_loom) { 2 } else { 64 };
+/// Entries of the ring, which is also the most slots a pool can have. Tiny in a model
+/// checker, to meet every wrap-around.
+pub(crate) const RING: usize = if cfg!(bips_loom) {
+    2
+} else if cfg!(bips_shuttle) {
+    8
+} else {
+    64
+};
 
 /// 64-bit words of a cold description.
-pub(crate) const COLD_WORDS: usize = if cfg!(bips_loom) { 1 } else { 64 };
+pub(crate) const COLD_WORDS: usize = if cfg!(any(bips_loom, bips_shuttle)) { 1 } else { 64 };
 
 /// A cold description as words.
 pub(crate) type Cold = [u64; COLD_WORDS];
 
 /// First word of a board: "bipsbord" in little-endian ASCII.
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 const MAGIC: u64 = u64::from_le_bytes(*b"bipsbord");
 
 /// Version of the layout of board, seat and bell.
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 const VERSION: u32 = 1;
 
 /// What the board says about the stream.
@@ -37,7 +44,7 @@ pub(crate) struct Board {
     state: Line<AtomicU32>,
     tail: Line<AtomicU64>,
     hungry: Line<AtomicU32>,
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     reserved: [Line<[AtomicU64; 16]>; 28],
     pub(crate) entries: [Entry; RING],
     frames: [[AtomicU64; COLD_WORDS]; RING],
@@ -71,7 +78,7 @@ pub(crate) struct Entry {
     pub(crate) spare: [AtomicU64; 2],
 }
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 const _: () = {
     assert!(size_of::<Entry>() == 64);
     assert!(std::mem::offset_of!(Board, state) == 128);
@@ -89,7 +96,7 @@ impl Default for Board {
             state: Line::default(),
             tail: Line::default(),
             hungry: Line::default(),
-            #[cfg(not(bips_loom))]
+            #[cfg(not(any(bips_loom, bips_shuttle)))]
             reserved: array::from_fn(|_| Line::default()),
             entries: array::from_fn(|_| Entry::default()),
             frames: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
@@ -99,7 +106,7 @@ impl Default for Board {
 
 impl Board {
     /// Fills in the header of a fresh board, before anyone else can see it.
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     pub(crate) fn introduce(&self, slots: u32, stream_id: [u64; 2]) {
         self.header.version.store(VERSION, Relaxed);
         self.header.slots.store(slots, Relaxed);
@@ -110,7 +117,7 @@ impl Board {
     }
 
     /// Whether the header is what the handshake said.
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     pub(crate) fn matches(&self, slots: u32, stream_id: [u64; 2]) -> bool {
         let header = &self.header;
         header.magic.load(Relaxed) == MAGIC

@@ -3,22 +3,22 @@
 //! Everything here is an atomic: another process may change any byte at any time, so nothing is ever a plain
 //! reference to data. Values read from here are input, and the signaler checks them.
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod alive;
 mod bell;
 mod board;
 mod seat;
 mod shared;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod slot;
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub(crate) use alive::Alive;
 pub(crate) use bell::Bell;
 pub(crate) use board::{Board, Cold, RING, State};
 pub(crate) use seat::Seat;
 pub(crate) use shared::Shared;
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub(crate) use slot::{SlotMemory, WritableSlot};
 
 /// A pair of cache lines to itself. What two processes write must not share a line, and processors fetch lines

@@ -11,7 +11,7 @@ pub(crate) struct Seat {
     progress: Line<Progress>,
     parked: Line<Word>,
     counters: Line<Counters>,
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     alive: Line<Word>,
 }
 
@@ -29,7 +29,7 @@ struct Counters {
     skipped: AtomicU64,
 }
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 const _: () = {
     assert!(std::mem::offset_of!(Seat, parked) == 128);
     assert!(std::mem::offset_of!(Seat, counters) == 256);
@@ -67,24 +67,24 @@ impl Seat {
     }
 
     /// 0, or the thread that stands for the consumer's process; the kernel says here when that ends.
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     pub(crate) fn alive(&self) -> &Word {
         &self.alive
     }
 
     /// What [`Seat::alive`] says once the producer has removed the seat: no thread has this number.
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     pub(crate) const LEFT: u32 = libc::FUTEX_TID_MASK;
 
     /// Whether this value of [`Seat::alive`] says that the consumer's process is dead.
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     pub(crate) fn is_dead(alive: u32) -> bool {
         alive & libc::FUTEX_OWNER_DIED != 0
     }
 
     /// Tells whoever watches over the consumer that the seat is removed.
     pub(crate) fn leave(&self) {
-        #[cfg(not(bips_loom))]
+        #[cfg(not(any(bips_loom, bips_shuttle)))]
         self.alive.announce(Self::LEFT);
     }
 

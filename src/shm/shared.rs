@@ -1,12 +1,12 @@
 //! A structure that lives in memory shared with other processes.
 
-#[cfg(bips_loom)]
+#[cfg(any(bips_loom, bips_shuttle))]
 pub(crate) use std::sync::Arc as Shared;
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 pub(crate) use imp::Shared;
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod imp {
     use crate::shm::{Bell, Board, Seat};
     use crate::sys::Segment;

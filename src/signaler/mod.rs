@@ -1,7 +1,7 @@
 //! The signaler: publish, receive, release, reclaim, evict, park and wake over a board and its seats.
 //!
 //! Pure algorithm: it owns no file descriptor and starts no thread. The same code runs over shared memory in a
-//! program and over loom's types in the model checker ([`crate::sync`]). `docs/memory-model.md` explains every
+//! program and over the types of two model checkers ([`crate::sync`]). `docs/memory-model.md` explains every
 //! ordering by the names used here.
 
 mod expel;
@@ -9,10 +9,12 @@ mod publisher;
 mod reclaim;
 mod subscriber;
 
+#[cfg(all(test, bips_shuttle))]
+mod interleavings;
 #[cfg(all(test, bips_loom))]
 #[allow(unsafe_code, reason = "loom's cells hand out raw pointers")]
 mod models;
-#[cfg(all(test, not(bips_loom)))]
+#[cfg(all(test, not(any(bips_loom, bips_shuttle))))]
 mod tests;
 
 pub(crate) use publisher::{Hot, Member, Publisher, SeatId};

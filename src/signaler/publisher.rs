@@ -79,7 +79,7 @@ impl<P> Member<P> {
     }
 
     /// Gives the memory of the seat back, of a consumer that is gone or was put out.
-    #[cfg(not(bips_loom))]
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
     pub(crate) fn discard(self) {
         self.seat.segment().discard();
     }

@@ -3,6 +3,7 @@
 //! `docs/memory-model.md` has a row for each; a test compares the two. Under loom, `BIPS_WEAK=name` turns one
 //! of them into `Relaxed` (a fence into nothing), and the model that exercises it must then fail.
 
+use super::atomic::fence as raw_fence;
 use std::sync::atomic::Ordering;
 
 /// One row of the table.
@@ -121,9 +122,3 @@ fn weakened(name: &str) -> bool {
     static WEAK: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     WEAK.get_or_init(|| std::env::var("BIPS_WEAK").ok()).as_deref() == Some(name)
 }
-
-#[cfg(not(bips_loom))]
-use std::sync::atomic::fence as raw_fence;
-
-#[cfg(bips_loom)]
-use loom::sync::atomic::fence as raw_fence;

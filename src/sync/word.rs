@@ -1,6 +1,6 @@
-//! A 32-bit word one can sleep on: a futex in shared memory, a lock and a condition under loom.
+//! A 32-bit word one can sleep on: a futex in shared memory, a lock and a condition in a model checker.
 
-#[cfg(not(bips_loom))]
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 mod imp {
     use crate::sys::futex;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -75,13 +75,13 @@ mod imp {
     }
 }
 
-#[cfg(bips_loom)]
+#[cfg(any(bips_loom, bips_shuttle))]
 mod imp {
-    use loom::sync::atomic::{AtomicU32, Ordering};
-    use loom::sync::{Condvar, Mutex};
+    use crate::sync::checker::sync::atomic::{AtomicU32, Ordering};
+    use crate::sync::checker::sync::{Condvar, Mutex};
     use std::time::Duration;
 
-    /// A futex word as loom sees it: FUTEX_WAIT is compare-and-block under the lock of the kernel's bucket.
+    /// A futex word as the checker sees it: FUTEX_WAIT is compare-and-block under the lock of the kernel's bucket.
     /// A lost wake-up shows as a deadlock.
     #[derive(Debug, Default)]
     pub(crate) struct Word {

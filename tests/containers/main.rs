@@ -4,7 +4,7 @@
 //! these tests need; others ignore them. Every case runs under each engine: bubblewrap makes the namespaces alone;
 //! podman adds a seccomp profile, control groups, and an image of its own.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod access;
 mod bubblewrap;

@@ -3,7 +3,7 @@
 //!
 //! `cargo xtask test hostile` runs this with the scribbler, whose numbers it shows; see `scribbler.rs` for a long run.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 mod bells;
 mod boards;

@@ -5,7 +5,7 @@
 //! Every few seconds all leave, and what is then left of them is a leak. `cargo xtask soak` runs it for as long as one
 //! likes.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -4,7 +4,7 @@
 //! taken, no frame may be torn, repeated or lost to a reliable survivor, and descriptors and mappings must be what
 //! they were. `cargo xtask test crash` prints the table.
 
-#![cfg(not(bips_loom))]
+#![cfg(not(any(bips_loom, bips_shuttle)))]
 
 #[path = "../common/mod.rs"]
 mod common;
