@@ -7,6 +7,7 @@ mod fuzz;
 mod lanes;
 mod loom;
 mod python;
+mod shuttle;
 mod soak;
 mod step;
 mod workspace;
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::Options),
     /// Check the signaler's real code under every schedule that loom can think of
     Loom(loom::Options),
+    /// Check the signaler's real code under schedules drawn at random, with more participants than loom can follow
+    Shuttle(shuttle::Options),
     /// Let processes join, leave, stall and die on a stream for minutes, and prove that nothing is lost or left
     Soak(soak::Options),
     /// Throw millions of made-up inputs at every parser of what comes from outside (needs a nightly compiler)
@@ -73,6 +76,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => ci::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Loom(options) => loom::run(&workspace, &options),
+        Command::Shuttle(options) => shuttle::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Python { purpose } => {

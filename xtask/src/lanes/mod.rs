@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use self::skips::Skips;
 use crate::loom;
 use crate::python::Purpose;
+use crate::shuttle;
 use crate::soak;
 use crate::step::shown_live;
 use crate::workspace::{Workspace, on_path};
@@ -44,6 +45,8 @@ pub(crate) enum Lane {
     Hostile,
     /// A short soak: processes that join, leave, stall and die at random, drawn from one seed
     Soak,
+    /// The signaler under interleavings drawn at random, from one seed
+    Shuttle,
     /// loom, and the counter-proof with each ordering weakened
     Loom,
 }
@@ -72,6 +75,10 @@ impl Lane {
             Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Soak => {
                 shown_live(skips.of(&mut soak::command(workspace, &soak::Options::short())?))?;
+                Ok(Outcome::Passed)
+            }
+            Self::Shuttle => {
+                shuttle::run(workspace, &shuttle::Options::short())?;
                 Ok(Outcome::Passed)
             }
             Self::Loom => {
