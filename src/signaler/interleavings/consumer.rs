@@ -118,8 +118,10 @@ impl Life<'_> {
                     return true;
                 }
                 None => {
-                    // Who waits for a frame with all slots in its hands waits for ever.
-                    self.give_back();
+                    // Who waits for a frame with all slots in its hands waits for ever, or until it is put out.
+                    if plan.expels.is_none() || !chance(4) {
+                        self.give_back();
+                    }
                     WAITS.add(1);
                     self.reader.park(None, || false);
                 }
