@@ -136,9 +136,7 @@ def test_consumer_killed_with_frames_in_hand(
             assert bytes(frame)[:1] == bytes([value])
 
 
-def test_a_stopped_consumer_is_put_out_and_keeps_its_frame(
-    directory: Path, start: Callable[..., Any]
-) -> None:
+def test_a_stopped_consumer_is_put_out_and_keeps_its_frame(directory: Path, start: Callable[..., Any]) -> None:
     with bips.Producer("cam", shape=4, slots=4, on_stall="expel:0.02", directory=directory) as producer:
         child = start(
             """
