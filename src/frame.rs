@@ -34,13 +34,14 @@ impl Frame {
         Self { slot, taken, process: fork::generation() }
     }
 
-    /// Which publication of the stream this is, from 0. Another producer counts anew: see [`Frame::generation`].
+    /// Which publication of its producer this is, from 0. Another producer counts anew: see [`Frame::generation`].
     pub fn sequence(&self) -> u64 {
         self.taken.sequence
     }
 
-    /// Which of the pools that its consumer has received from it lies in, from 0. It rises when a reconnecting consumer
-    /// goes on with the next one: sequences then start again, and size, format and memory may be others.
+    /// How often its consumer had joined anew before it came. With another producer sequences start again, and size,
+    /// format and memory may be others; with the same one, which had put the consumer out, sequences go on, and what was
+    /// missed is counted ([`Consumer::stream_id`](crate::Consumer::stream_id) tells which).
     pub fn generation(&self) -> u32 {
         self.slot.attachment.generation
     }

@@ -78,6 +78,9 @@ fn hold_small_pages(stage: &Stage) {
 
 /// A pool of many small pages, as where the kernel makes no huge ones: its consumers say in their seats that they live.
 fn small_pages(scratch: &Scratch) -> bips::Producer {
+    // Of the whole process.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     set_thp_disable(true).unwrap();
     let producer = scratch.producer("cam").bytes(4 * MIB).create().unwrap();
     set_thp_disable(false).unwrap();
@@ -105,12 +108,33 @@ fn a_consumer_of_many_small_pages_lives_and_dies_in_its_seat() {
     drop(receive(&mut leaving));
     drop(leaving);
     eventually("the seat is gone", || producer.stats().unwrap().consumers.is_empty());
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let ours = |task: std::fs::DirEntry| {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        name.starts_with("bips-vigil") || name.starts_with("bips-alive")
-    };
-    eventually("no thread is left", || !threads().any(ours));
+    eventually("no thread is left", || watchers() == 0);
+}
+
+/// Threads of this process that stand for a life, or watch over one.
+fn watchers() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = threads.map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+    names.filter(|name| name.starts_with("bips-vigil") || name.starts_with("bips-alive")).count()
+}
+
+/// However soon it leaves: nothing says so for good in a page that both write to, and that is given back.
+#[test]
+fn coming_and_going_leaves_no_watcher() {
+    let scratch = Scratch::new();
+    let producer = small_pages(&scratch);
+    for round in 0..200 {
+        let consumer = scratch.consumer("cam").wait(SOON).connect().unwrap();
+        if round == 0 {
+            eventually("it is watched", || watchers() == 2);
+        }
+        std::thread::sleep(Duration::from_millis(round % 4));
+        drop(consumer);
+    }
+    let begin = std::time::Instant::now();
+    eventually("no thread is left", || watchers() == 0);
+    assert!(begin.elapsed() < Duration::from_secs(20), "they were only left to their time-out");
+    drop(producer);
 }
 
 /// Whoever says that it is dead is treated so: it loses its seat, and its connection.

@@ -163,6 +163,63 @@ fn one_that_reconnects_comes_back() {
     child.finish();
 }
 
+/// Who has read all and waits with a frame in hand is stuck for the same one as the producer.
+#[test]
+fn who_waits_for_the_next_frame_is_not_to_blame() {
+    let scratch = Scratch::new();
+    let (producer, _stopped) = stopped(&scratch, "holds one", 0, OnStall::Expel(MOMENT * 3));
+    let mut good = scratch.consumer("cam").policy(Policy::KeepLast(2)).connect().unwrap();
+    let mut reliable = scratch.consumer("cam").connect().unwrap();
+    std::thread::scope(|scope| {
+        let readers = [&mut good, &mut reliable].map(|consumer| {
+            scope.spawn(move || {
+                let mut last = receive(consumer);
+                while last.sequence() < 30 {
+                    last = receive(consumer); // with the one before in hand
+                }
+                consumer.ending()
+            })
+        });
+        for _ in 0..30 {
+            publish(&producer);
+        }
+        assert_eq!(readers.map(|reader| reader.join().unwrap()), [None, None]);
+    });
+    assert_eq!(producer.stats().unwrap().expelled, 1);
+}
+
+/// It has not received what came after, whatever became of its producer then.
+#[test]
+fn who_was_put_out_is_not_told_that_the_stream_ended() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(BYTES).on_stall(OnStall::Expel(MOMENT)).create().unwrap();
+    let mut consumer = scratch.consumer("cam").connect().unwrap();
+    for _ in 0..10 {
+        publish(&producer);
+    }
+    producer.close();
+    assert_eq!(consumer.receive(SOON).unwrap_err(), ReceiveError::Closed);
+    assert_eq!(consumer.ending(), Some(Ending::Expelled));
+}
+
+#[test]
+fn what_came_meanwhile_counts_as_missed() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(BYTES).on_stall(OnStall::Expel(MOMENT)).create().unwrap();
+    let mut consumer = scratch.consumer("cam").reconnect(true).connect().unwrap();
+    let stream = consumer.stream_id();
+    publish(&producer);
+    drop(receive(&mut consumer));
+    for _ in 0..10 {
+        publish(&producer);
+    }
+    assert_eq!(consumer.receive(Wait::For(MOMENT)).unwrap_err(), ReceiveError::Timeout);
+    publish(&producer);
+    let frame = receive(&mut consumer);
+    assert_eq!((frame.sequence(), frame.generation(), consumer.stream_id()), (11, 1, stream));
+    assert_eq!(consumer.stats().missed, 10);
+}
+
 /// Waking up in the middle of its time-out is early enough.
 #[test]
 fn whoever_moves_in_time_stays() {

@@ -53,6 +53,7 @@ struct Tally {
     first: Option<u64>,
     order: Order,
     generation: u32,
+    stream: u128,
     latency: Histogram,
     evidence: Evidence,
     verifier: Option<Verifier>,
@@ -82,7 +83,8 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
             args.name
         )));
     }
-    let mut tally = Tally { verifier: args.verify.then(Verifier::default), ..Tally::default() };
+    let stream = consumer.stream_id();
+    let mut tally = Tally { stream, verifier: args.verify.then(Verifier::default), ..Tally::default() };
     let end = receive(args, &mut consumer, &interrupt, &mut tally);
     let verdict = end.as_ref().map_or_else(|_| Ok(()), |end| judge(args, *end, &tally));
     let failed = end.is_err() || verdict.is_err();
@@ -107,9 +109,9 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
             Next::Interrupted => return Ok(End::Interrupted),
         };
         if frame.generation() != tally.generation {
-            tally.go_on_with(frame.generation());
+            let same = tally.go_on_with(frame.generation(), consumer.stream_id());
             if !args.json {
-                output::line(another(args, consumer, &frame, frames))?;
+                output::line(rejoined(args, consumer, &frame, frames, same))?;
             }
         }
         if let Err(failure) = tally.take(&frame) {
@@ -122,8 +124,15 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
     Ok(End::Count)
 }
 
-/// Says that the stream is another one now.
-fn another(args: &Args, consumer: &Consumer, frame: &Frame, frames: u64) -> String {
+/// Says that the stream is another one now, or the same again.
+fn rejoined(args: &Args, consumer: &Consumer, frame: &Frame, frames: u64, same: bool) -> String {
+    if same {
+        return format!(
+            "after {frames} frames put out for holding up {}, and in again from frame {}",
+            args.name,
+            frame.sequence()
+        );
+    }
     format!(
         "after {frames} frames another producer of {} (pid {}): {}, from frame {}",
         args.name,
@@ -134,11 +143,15 @@ fn another(args: &Args, consumer: &Consumer, frame: &Frame, frames: u64) -> Stri
 }
 
 impl Tally {
-    /// Frames of another producer begin: it counts anew, and its frames may be of another size.
-    fn go_on_with(&mut self, generation: u32) {
+    /// It has joined anew; whether the same producer. Another one counts anew, and its frames may be of another size.
+    fn go_on_with(&mut self, generation: u32, stream: u128) -> bool {
         self.generation = generation;
-        self.order.restart();
-        self.verifier = self.verifier.take().map(|_| Verifier::default());
+        let same = std::mem::replace(&mut self.stream, stream) == stream;
+        if !same {
+            self.order.restart();
+            self.verifier = self.verifier.take().map(|_| Verifier::default());
+        }
+        same
     }
 
     fn take(&mut self, frame: &Frame) -> Outcome {
@@ -182,6 +195,11 @@ fn judge(args: &Args, end: End, tally: &Tally) -> Outcome {
     }
     let missing = args.count.saturating_sub(tally.frames);
     match end {
+        End::Stream(Ending::Expelled) if args.policy == Policy::Reliable => Err(Failure::failed(format!(
+            "{} after {} frames; what came after that is lost",
+            reception::said(&args.name, Ending::Expelled),
+            tally.frames
+        ))),
         End::Stream(ending) if missing > 0 => Err(Failure::failed(format!(
             "{} after {} of {} frames; leave out --count to take what comes",
             reception::said(&args.name, ending),

@@ -104,9 +104,30 @@ fn a_stopped_consumer_is_seen_and_put_out() {
     let told = &told["consumers"][0];
     assert!(told["held_for"].as_f64().is_some_and(|seconds| seconds > 0.0), "{told}");
     consumer.signal(Signal::SIGCONT);
-    let seen = consumer.end().expect_code(0).json();
-    assert_eq!(seen["ended"].as_str(), Some("expelled"));
+    let seen = consumer.end().expect_code(1);
+    assert!(seen.stderr.contains("put this consumer out"), "{}", seen.stderr);
+    assert_eq!(seen.json()["ended"].as_str(), Some("expelled"));
     house.wait_for("cam", |info| info.consumers.is_empty());
+}
+
+/// What came while it was out is lost to a reliable consumer, and said so.
+#[test]
+fn a_reconnecting_consumer_counts_what_it_missed_while_it_was_out() {
+    let house = House::new();
+    let producer = house.start("produce cam --size 64x64 --fps 300 --on-stall expel:0.1");
+    let consumer = house.start("consume cam --reconnect --verify --json");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    consumer.signal(Signal::SIGSTOP);
+    house.wait_for("cam", |info| info.expelled == 1);
+    consumer.signal(Signal::SIGCONT);
+    house.wait_for("cam", |info| {
+        info.consumers.iter().any(|consumer| !consumer.expelled && consumer.received > 20)
+    });
+    consumer.signal(Signal::SIGINT);
+    let seen = consumer.end().expect_code(1).json();
+    assert!(number(&seen, "lost") > 0 && number(&seen, "gaps") == 1, "{seen}");
+    assert_eq!(number(&seen, "reconnects"), 1);
+    drop(producer);
 }
 
 #[test]

@@ -293,8 +293,8 @@ impl Consumer {
         self.ask(py, |consumer| consumer.producer_pid())
     }
 
-    /// Which of the producers that it has received from this is, from 0; frames say so too. It rises when
-    /// reconnect=True makes it go on with the next one: layout, memory, slots and max_held may then be others.
+    /// How often it has joined anew (reconnect=True); frames say so too. With another producer layout, memory, slots and
+    /// max_held may be others.
     #[getter]
     fn generation(&self, py: Python<'_>) -> PyResult<u32> {
         self.ask(py, |consumer| consumer.generation())

@@ -31,8 +31,9 @@ pub(crate) struct Frame {
     /// Number of the frame in its stream, counted from 0. Another producer counts anew: see generation.
     #[pyo3(get)]
     sequence: u64,
-    /// Which of the producers that its consumer has received from published it, from 0. It rises when a consumer with
-    /// reconnect=True goes on with the next one; shape, format and memory may then be others.
+    /// How often its consumer (with reconnect=True) had joined anew before. With another producer sequences start again, and
+    /// shape, format and memory may be others; with the same one, which had put it out, they go on, and stats["missed"]
+    /// counts the gap.
     #[pyo3(get)]
     generation: u32,
     /// When the content was captured, in ns of CLOCK_MONOTONIC (time.monotonic_ns()); when it was published, if the

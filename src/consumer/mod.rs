@@ -29,7 +29,7 @@ pub struct ConsumerStats {
     pub missed: u64,
     /// Frames leased right now.
     pub held: u32,
-    /// Producers it has gone on with after the first.
+    /// How often it has joined anew, another producer or, after being put out, the same.
     pub reconnects: u64,
     /// Bytes of control memory mapped for it, the pool aside.
     pub control_bytes: u64,
@@ -102,10 +102,11 @@ impl Consumer {
 
     /// How the stream ended, once it has. Frames published before may still be there to receive.
     pub fn ending(&self) -> Option<Ending> {
-        if self.attachment.subscriber.is_closed() {
-            Some(Ending::Closed)
-        } else if self.attachment.subscriber.is_expelled() {
+        // Whoever was put out has not received what came after, however the stream ended then.
+        if self.attachment.subscriber.is_expelled() {
             Some(Ending::Expelled)
+        } else if self.attachment.subscriber.is_closed() {
+            Some(Ending::Closed)
         } else if self.attachment.is_gone() {
             Some(Ending::Died)
         } else {
@@ -174,12 +175,19 @@ impl Consumer {
         self.attachment.pool.len()
     }
 
-    /// Which of the pools it has received from this is, from 0; the frames say so too ([`Frame::generation`]). It rises
-    /// when a reconnecting consumer goes on with the next producer, and what the methods below say changes with it.
+    /// How often a reconnecting consumer has joined anew; the frames say so too ([`Frame::generation`]). What the methods
+    /// below say changes with it.
     ///
     /// [`Frame::generation`]: crate::Frame::generation
     pub fn generation(&self) -> u32 {
         self.attachment.generation
+    }
+
+    /// A random number that all consumers of a producer see alike. After joining anew it tells the same producer, which
+    /// had put this consumer out, from another.
+    pub fn stream_id(&self) -> u128 {
+        let [high, low] = self.attachment.welcome.stream_id;
+        u128::from(high) << 64 | u128::from(low)
     }
 
     /// What a slot holds unless a frame says otherwise.

@@ -196,10 +196,13 @@ impl Consumer {
             stream = %self.name,
             pid = attachment.welcome.pid,
             generation = attachment.generation,
-            "going on with another producer"
+            "joined anew"
         );
+        // The same producer counts on: what came while we were out is missed.
+        if attachment.welcome.stream_id != self.attachment.welcome.stream_id {
+            self.expected = None;
+        }
         self.attachment = Arc::new(attachment);
-        self.expected = None;
         Ok(())
     }
 }

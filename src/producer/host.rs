@@ -45,7 +45,7 @@ impl Host for Inner {
         reach(Step::SeatTaken);
         self.joined.notify_all();
         if let Some(watched) = watched
-            && let Err(error) = vigil::begin(Arc::downgrade(&self), watched, seat)
+            && let Err(error) = vigil::begin(&self, Arc::downgrade(&self), watched, seat)
         {
             tracing::warn!(%error, "this consumer's death will be seen late");
         }
@@ -69,9 +69,12 @@ impl Host for Inner {
     fn leave(&self, seat: SeatId) -> Option<Cleanup> {
         let mut state = self.lock();
         let member = state.publisher.leave(seat).or_else(|| state.take_put_out(seat))?;
+        let is_closed = state.publisher.is_closed();
+        drop(state);
+        self.relieve(member.seat());
         // Consumers of a stream that has ended still drain it. Any other's seat: whoever keeps its descriptor must not
         // keep its memory at our cost. The more often it is mapped the longer that takes.
-        (!state.publisher.is_closed()).then(|| -> Cleanup { Box::new(move || member.discard()) })
+        (!is_closed).then(|| -> Cleanup { Box::new(move || member.discard()) })
     }
 
     fn info(&self) -> StreamInfo {

@@ -6,13 +6,14 @@ use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
 use crate::pool::Pool;
 use crate::session::{BOARD_BYTES, ConsumerInfo, Contact};
-use crate::shm::{Bell, Board, Shared};
+use crate::shm::{Bell, Board, Seat, Shared};
 use crate::signaler::{Acquired, Hot, Member, Publisher, SeatId, bit};
 use crate::stream::{AccessRule, StreamName};
 use crate::sys::fork;
 use crate::sys::{Clock, PAGE, Segment, Sharing, monotonic_ns, random_id};
 use crate::wait::Deadline;
 use crate::{Content, Description, Error, ErrorKind, ProducerStats, Result};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
     /// Whether consumers say in their seats that they live. Only where they read by the CPU alone: a seat given back
     /// so early may still be used by a device.
     pub(super) watches: bool,
+    /// Threads that watch.
+    pub(super) vigils: Arc<AtomicU32>,
     pub(super) max_held: u32,
     pub(super) generation: u32,
     pub(super) rule: AccessRule,
@@ -86,6 +89,7 @@ impl Inner {
         Ok(Self {
             name: parts.name,
             content: parts.content,
+            vigils: Arc::default(),
             watches: !parts.writable && parts.pool.small_pages() > MANY_PAGES,
             pool: parts.pool,
             writable: parts.writable,
@@ -129,26 +133,39 @@ impl Inner {
             match state.publisher.acquire() {
                 Acquired::Slot(slot) => return Ok(Some(slot)),
                 Acquired::Full => {
-                    if !self.expel_stalled(&mut state.publisher) {
+                    let out = self.expel_stalled(&mut state.publisher);
+                    drop(state); // telling it may take as long as the program likes
+                    if out.is_empty() {
                         return Ok(None);
+                    }
+                    for pid in out {
+                        tracing::warn!(stream = %self.name, pid, "consumer put out: it held the producer up");
                     }
                 }
                 Acquired::Violation(seat) => {
                     let pid = state.publisher.port(seat).map(|contact| contact.peer.pid);
+                    self.put_out(state, seat);
                     tracing::warn!(stream = %self.name, pid, "consumer broke the protocol");
-                    Self::put_out(state, seat);
                 }
             }
         }
     }
 
     /// Removes a seat at once, and ends its connection.
-    fn put_out(mut state: MutexGuard<'_, State>, seat: SeatId) {
-        if let Some(member) = state.publisher.leave(seat) {
-            let contact = member.port.clone();
+    fn put_out(&self, mut state: MutexGuard<'_, State>, id: SeatId) {
+        if let Some(member) = state.publisher.leave(id) {
+            let (contact, seat) = (member.port.clone(), member.seat().clone());
             state.put_out.push(member);
             drop(state);
+            self.relieve(&seat);
             contact.hang_up();
+        }
+    }
+
+    /// Nobody needs to watch over this seat any more.
+    pub(super) fn relieve(&self, seat: &Seat) {
+        if self.watches {
+            seat.leave();
         }
     }
 
@@ -158,19 +175,16 @@ impl Inner {
 
     /// The consumer's process has died, as its seat says; its connection will take some time to say so.
     pub(super) fn bury(&self, seat: SeatId) {
-        Self::put_out(self.lock(), seat);
+        self.put_out(self.lock(), seat);
     }
 
-    /// Puts consumers out that have held us up for too long; whether there were any.
+    /// Puts consumers out that have held us up for too long, and gives their process ids.
     #[cold]
-    fn expel_stalled(&self, publisher: &mut Publisher<Contact>) -> bool {
-        let OnStall::Expel(after) = self.on_stall else { return false };
+    fn expel_stalled(&self, publisher: &mut Publisher<Contact>) -> Vec<u32> {
+        let OnStall::Expel(after) = self.on_stall else { return Vec::new() };
         let patience = after.as_nanos().try_into().unwrap_or(u64::MAX);
         let out = publisher.expel_stalled(monotonic_ns().max(1), patience);
-        for pid in out.iter().filter_map(|id| publisher.port(*id)).map(|contact| contact.peer.pid) {
-            tracing::warn!(stream = %self.name, pid, ?after, "consumer put out: it held the producer up");
-        }
-        !out.is_empty()
+        out.iter().filter_map(|id| publisher.port(*id)).map(|contact| contact.peer.pid).collect()
     }
 
     /// Announces that a slot is wanted, until the result is dropped.
@@ -274,7 +288,7 @@ impl Inner {
         }
         let mut state = self.lock();
         loop {
-            let there = state.publisher.members().count();
+            let there = state.publisher.members().filter(|member| !member.expelled).count();
             if state.publisher.is_closed() {
                 return Err(Error::new(
                     ErrorKind::Closed,

@@ -3,9 +3,10 @@
 //! A net below the end of the connection: a child that the peer made without the C library's `fork` inherits the peer's
 //! end, and with it the connection would outlive the peer.
 
-use crate::Result;
 use crate::sys::monitor::{self, Interest, Verdict, Watch, Watched};
 use crate::sys::socket;
+use crate::{Error, Result};
+use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 struct Obituary {
@@ -30,7 +31,12 @@ pub(super) fn watch(
     connection: BorrowedFd<'_>,
     tell: impl Fn() + Send + Sync + 'static,
 ) -> Result<Option<Watched>> {
-    let Ok(process) = socket::peer_process(connection) else { return Ok(None) };
+    let process = match socket::peer_process(connection) {
+        Ok(process) => process,
+        // Unknown to the kernel; or the process has ended already, as the connection will say.
+        Err(Errno::ENOPROTOOPT | Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+        Err(errno) => return Err(Error::system("asking for the peer's process", errno)),
+    };
     let obituary = Obituary { process, tell: Box::new(tell) };
     monitor::watch(std::sync::Arc::new(obituary), Interest::Input).map(Some)
 }

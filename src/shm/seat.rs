@@ -82,7 +82,7 @@ impl Seat {
         alive & libc::FUTEX_OWNER_DIED != 0
     }
 
-    /// Tells whoever watches over the consumer that the seat is removed.
+    /// Tells whoever watches over the consumer that the seat is removed. Not under a lock: others can sleep there too.
     pub(crate) fn leave(&self) {
         #[cfg(not(any(bips_loom, bips_shuttle)))]
         self.alive.announce(Self::LEFT);

@@ -6,16 +6,37 @@ use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// How a consumer stands in the way of a producer that needs a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// It must read what it has not read.
+    Unread,
+    /// It has read all, holds frames, and is busy or stopped.
+    Holds,
+    /// It holds frames and waits for the next: mostly for the same others that the producer waits for.
+    Waits,
+}
+
 impl<P> Member<P> {
     /// Whether it was put out; it may hold frames still.
     pub(super) fn is_expelled(&self) -> bool {
-        self.reached == Seat::EXPELLED
+        self.expelled
     }
 
-    /// Whether slots would come free if it moved on.
-    fn stands_in_the_way(&self, tail: u64) -> bool {
+    /// How it stands in the way, the worst first; not at all: `None`.
+    fn stands_in_the_way(&self, tail: u64) -> Option<Way> {
         let (cursor, held) = self.stood;
-        held != 0 || self.policy == Policy::Reliable && cursor < tail
+        if cursor >= Seat::EXPELLED {
+            None // there is nothing to take away
+        } else if self.policy == Policy::Reliable && cursor < tail {
+            Some(Way::Unread)
+        } else if held == 0 {
+            None
+        } else if self.seat.parked().load(Relaxed) & Seat::WAITS == 0 {
+            Some(Way::Holds)
+        } else {
+            Some(Way::Waits)
+        }
     }
 
     /// Takes away what it has not read, and its right to take more. What it holds it keeps, and gives back like anybody
@@ -26,6 +47,7 @@ impl<P> Member<P> {
         let moved = self.seat.cursor().compare_exchange(cursor, Seat::EXPELLED, order::P7(), Relaxed);
         if moved.is_ok() {
             self.reached = Seat::EXPELLED;
+            self.expelled = true;
             reach(Step::ExpelMoved);
         }
         moved.is_ok()
@@ -36,20 +58,33 @@ impl<P> Publisher<P> {
     /// To be called when there was no slot, at the time `now` (ns, not 0): puts out whoever stands in the way and has
     /// neither taken nor given back a frame for `patience` ns of the time that there has been none. Gives those; if
     /// there are any, slots may be free now.
+    ///
+    /// Only those who stand in the way in the worst manner there is: who holds a frame while it waits for the next can't
+    /// move as long as others keep all the slots.
     pub(crate) fn expel_stalled(&mut self, now: u64, patience: u64) -> Vec<SeatId> {
-        if self.full_since == 0 {
+        let gap = now.saturating_sub(self.looked.0);
+        // Looking in vain more rarely than ever before, we were stopped ourselves, and perhaps everybody with us.
+        let paused = gap > patience / 2 && self.looked.1 <= patience / 2;
+        self.looked = (now, gap);
+        if self.full_since == 0 || paused {
             self.full_since = now;
         }
-        let mut out = Vec::new();
         for member in &mut self.members {
             let stands = (member.seat.cursor().load(Relaxed), member.seat.held().load(Relaxed));
             if stands != member.stood {
                 (member.stood, member.stood_since) = (stands, now);
             }
+        }
+        let tail = self.tail;
+        // Once: a consumer may begin to wait just now.
+        let ways: Vec<_> = self.members.iter().map(|member| member.stands_in_the_way(tail)).collect();
+        let worst = ways.iter().flatten().min();
+        let mut out = Vec::new();
+        for (member, way) in self.members.iter_mut().zip(&ways) {
             // A frame held for long is no offence as long as there are others; the time counts from when there were not.
             let since = member.stood_since.max(self.full_since);
-            if stands.0 < Seat::EXPELLED
-                && member.stands_in_the_way(self.tail)
+            if way.is_some()
+                && way.as_ref() == worst
                 && now.saturating_sub(since) >= patience
                 && member.expel()
             {
@@ -58,6 +93,7 @@ impl<P> Publisher<P> {
         }
         if !out.is_empty() {
             self.expelled += out.len() as u64;
+            self.full_since = now; // what comes free by this has its time too
             self.wake();
         }
         out

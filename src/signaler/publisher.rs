@@ -30,6 +30,8 @@ pub(crate) struct Member<P> {
     /// Its cursor and what it held when the producer last had no slot, and since when it had been so.
     pub(super) stood: (u64, u64),
     pub(super) stood_since: u64,
+    /// Put out by the producer, and not gone.
+    pub(super) expelled: bool,
     pub(super) evicted: u64,
     pub(crate) port: P,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Publisher<P> {
     sleepers: u32,
     /// Since when there has been no slot; 0 while there is.
     pub(super) full_since: u64,
+    /// When was looked for who stands in the way, and how long after the time before.
+    pub(super) looked: (u64, u64),
     pub(super) evicted: u64,
     pub(super) expelled: u64,
     closed: bool,
@@ -76,6 +80,11 @@ const HASTE: u64 = 2_000;
 impl<P> Member<P> {
     pub(crate) fn id(&self) -> SeatId {
         self.id
+    }
+
+    /// What it shares with its consumer.
+    pub(crate) fn seat(&self) -> &Shared<Seat> {
+        &self.seat
     }
 
     /// Gives the memory of the seat back, of a consumer that is gone or was put out.
@@ -113,6 +122,7 @@ impl<P> Publisher<P> {
             last_published: 0,
             sleepers: 0,
             full_since: 0,
+            looked: (0, 0),
             evicted: 0,
             expelled: 0,
             closed: false,
@@ -205,7 +215,17 @@ impl<P> Publisher<P> {
         let id = SeatId(self.next_id);
         self.next_id += 1;
         let stood = (Seat::RESIGNED, 0);
-        self.members.push(Member { id, seat, policy, reached, stood, stood_since: 0, evicted: 0, port });
+        self.members.push(Member {
+            id,
+            seat,
+            policy,
+            reached,
+            stood,
+            stood_since: 0,
+            expelled: false,
+            evicted: 0,
+            port,
+        });
         Some(id)
     }
 
@@ -218,7 +238,6 @@ impl<P> Publisher<P> {
     pub(crate) fn leave(&mut self, id: SeatId) -> Option<Member<P>> {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members.swap_remove(at);
-        member.seat.leave();
         reach(Step::MemberRemoved);
         if self.sleepers > 0 {
             self.bell.ring();

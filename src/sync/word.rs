@@ -27,10 +27,10 @@ mod imp {
             self.0.as_ptr()
         }
 
-        /// Sets it, and wakes everyone who sleeps on it.
+        /// Sets it, and wakes some who sleep on it: there should be one.
         pub(crate) fn announce(&self, value: u32) {
             self.0.store(value, Ordering::Release); // ORDERING: pairs with the load of who sleeps on it
-            self.wake_all();
+            self.wake_some(8);
         }
 
         #[inline]

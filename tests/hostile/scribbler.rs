@@ -362,7 +362,7 @@ impl<'a> Seated<'a> {
     fn rave(&mut self) -> u64 {
         let at = match self.noise.below(3) {
             0 => self.noise.below(512) as usize,
-            _ => seat::ALL[self.noise.below(5) as usize],
+            _ => seat::ALL[self.noise.below(seat::ALL.len() as u64) as usize],
         };
         self.change(true, at);
         1
