@@ -6,6 +6,9 @@ use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// A producer that waits looks more often than this, in ns.
+const PAUSE: u64 = 50_000_000;
+
 /// How a consumer stands in the way of a producer that needs a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
@@ -62,12 +65,13 @@ impl<P> Publisher<P> {
     /// Only those who stand in the way in the worst manner there is: who holds a frame while it waits for the next can't
     /// move as long as others keep all the slots.
     pub(crate) fn expel_stalled(&mut self, now: u64, patience: u64) -> Vec<SeatId> {
-        let gap = now.saturating_sub(self.looked.0);
-        // Looking in vain more rarely than ever before, we were stopped ourselves, and perhaps everybody with us.
-        let paused = gap > patience / 2 && self.looked.1 <= patience / 2;
-        self.looked = (now, gap);
-        if self.full_since == 0 || paused {
-            self.full_since = now;
+        let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        if self.full_since == 0 {
+            (self.full_since, self.excused) = (now, false);
+        } else if gap > patience.max(PAUSE) && !self.excused {
+            // So long we did not look: we were stopped ourselves, and perhaps everybody with us. Once: one that looks
+            // so rarely as a rule is not to wait for ever.
+            (self.full_since, self.excused) = (now, true);
         }
         for member in &mut self.members {
             let stands = (member.seat.cursor().load(Relaxed), member.seat.held().load(Relaxed));

@@ -67,8 +67,9 @@ pub(crate) struct Publisher<P> {
     sleepers: u32,
     /// Since when there has been no slot; 0 while there is.
     pub(super) full_since: u64,
-    /// When was looked for who stands in the way, and how long after the time before.
-    pub(super) looked: (u64, u64),
+    /// When it was last looked who stands in the way, and whether a pause of ours was allowed for since `full_since`.
+    pub(super) looked: u64,
+    pub(super) excused: bool,
     pub(super) evicted: u64,
     pub(super) expelled: u64,
     closed: bool,
@@ -122,7 +123,8 @@ impl<P> Publisher<P> {
             last_published: 0,
             sleepers: 0,
             full_since: 0,
-            looked: (0, 0),
+            looked: 0,
+            excused: false,
             evicted: 0,
             expelled: 0,
             closed: false,

@@ -430,6 +430,33 @@ fn who_holds_what_since_when() {
     assert_eq!(times(&stream), (Some(2 * MS), Some(3 * MS)));
 }
 
+/// Stopped together, neither of the two has had the time that went by.
+#[test]
+fn a_pause_of_the_producer_is_no_stall_of_its_consumers() {
+    let mut stream = Stream::new(1, 1, 0);
+    let (id, _reader, _) = stream.join(Policy::Reliable);
+    stream.publish().unwrap();
+    assert_eq!(stream.publish(), None);
+    let mut expel = |now| stream.publisher.expel_stalled(now * MS, 100 * MS);
+    assert_eq!(expel(1000), []);
+    assert_eq!(expel(1005), []);
+    assert_eq!(expel(5000), [], "nobody looked for four seconds");
+    assert_eq!(expel(5099), []);
+    assert_eq!(expel(5100), [id]);
+}
+
+/// One that looks rarely as a rule is not to wait for ever.
+#[test]
+fn a_producer_that_looks_rarely_puts_out_too() {
+    let mut stream = Stream::new(1, 1, 0);
+    let (id, _reader, _) = stream.join(Policy::Reliable);
+    stream.publish().unwrap();
+    assert_eq!(stream.publish(), None);
+    let mut expel = |now| stream.publisher.expel_stalled(now * MS, 100 * MS);
+    assert_eq!((expel(1000), expel(2000)), (vec![], vec![]));
+    assert_eq!(expel(3000), [id]);
+}
+
 /// The distance from its cursor to the tail looks like one that a keep-last consumer skips.
 #[test]
 fn who_is_out_early_stays_out() {
