@@ -23,7 +23,6 @@ const ROLES: &[Role] = &[
     ("produces and forks", produce_and_fork),
     ("consumes and forks", consume_and_fork),
     ("consumes and clones", consume_and_clone),
-    ("holds small pages", hold_small_pages),
 ];
 
 #[test]
@@ -68,14 +67,6 @@ fn publish_for_ever(stage: &Stage) {
 
 // A consumer dies
 
-fn hold_small_pages(stage: &Stage) {
-    let mut consumer = stage.consumer("cam").connect().unwrap();
-    stage.say("ready");
-    let _held = [receive(&mut consumer), receive(&mut consumer)];
-    stage.say("holding");
-    stage.hear();
-}
-
 /// A pool of many small pages, as where the kernel makes no huge ones: its consumers say in their seats that they live.
 fn small_pages(scratch: &Scratch) -> bips::Producer {
     // Of the whole process.
@@ -93,7 +84,7 @@ fn a_consumer_of_many_small_pages_lives_and_dies_in_its_seat() {
     let producer = small_pages(&scratch);
     // One after the other: each begins and ends anew.
     for _ in 0..3 {
-        let mut child = play("holds small pages", scratch.path(), 0);
+        let mut child = play("holds two", scratch.path(), 0);
         child.expect("ready");
         publish(&producer);
         publish(&producer);
