@@ -1,9 +1,10 @@
 //! Containers with little memory.
 
-use crate::common::{self, receive};
+use crate::common;
 use crate::container::Container;
-use crate::roles::{BATCH, LARGE};
+use crate::roles::LARGE;
 use crate::site::Site;
+use crate::streams::receive_batch;
 
 const LIMIT: u32 = 64;
 
@@ -15,11 +16,7 @@ pub(crate) fn a_pool_larger_than_the_limit_is_refused_in_words(site: &Site) {
     assert_eq!(producer.state(), "running");
     producer.expect("ready");
     let mut consumer = common::consumer(&site.shared, "a/cam").connect().unwrap();
-    producer.tell("publish");
-    for number in 0..BATCH {
-        assert_eq!(receive(&mut consumer).sequence(), number);
-    }
-    producer.expect("published");
+    receive_batch(&mut producer, &mut consumer);
     producer.tell("end");
     producer.finish();
 }

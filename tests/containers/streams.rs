@@ -45,17 +45,22 @@ fn end(mut producer: Guest, consumers: [Guest; 2]) {
     producer.finish();
 }
 
+/// What the producer publishes when it is told to, outside of all containers.
+pub(crate) fn receive_batch(producer: &mut Guest, consumer: &mut bips::Consumer) {
+    producer.tell("publish");
+    for number in 0..BATCH {
+        assert_eq!(receive(consumer).sequence(), number);
+    }
+    producer.expect("published");
+}
+
 /// The host reaches into the same directory as well.
 pub(crate) fn out_of_a_container(site: &Site) {
     let mut producer = site.start(Container::PRODUCER, "produces", 1);
     producer.tell("directory");
     producer.expect("ready");
     let mut consumer = common::consumer(&site.shared, "a/cam").connect().unwrap();
-    producer.tell("publish");
-    for number in 0..BATCH {
-        assert_eq!(receive(&mut consumer).sequence(), number);
-    }
-    producer.expect("published");
+    receive_batch(&mut producer, &mut consumer);
     producer.tell("end");
     assert_eq!(consumer.receive(SOON).unwrap_err(), ReceiveError::Closed);
     producer.finish();
