@@ -219,10 +219,16 @@ impl Subscriber {
         }
     }
 
+    /// The longest a consumer trusts that it will be woken before it looks for itself: whoever has the seat can move
+    /// a sleeper to a word that nobody wakes (`FUTEX_REQUEUE`), where not even [`Subscriber::wake_self`] finds it.
+    const RECHECK: Duration = Duration::from_secs(1);
+
     /// Sleeps until woken, at most `timeout`. May return for no reason.
     pub(crate) fn park(&self, timeout: Option<Duration>, gone: impl Fn() -> bool) {
         if let Some(token) = self.arm(gone) {
-            self.seat.parked().wait(token, timeout);
+            self.seat
+                .parked()
+                .wait(token, Some(timeout.map_or(Self::RECHECK, |left| left.min(Self::RECHECK))));
             reach(Step::ParkWoken);
         }
         self.disarm();
@@ -254,7 +260,7 @@ impl Subscriber {
             if wake != last {
                 return Some(wake);
             }
-            parked.wait(now, None);
+            parked.wait(now, Some(Self::RECHECK));
         }
     }
 

@@ -152,7 +152,7 @@ pub(crate) fn descriptors() -> usize {
 }
 
 /// What a process has open: descriptors, and mappings of shared memory.
-#[derive(Debug, PartialEq, Eq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Belongings {
     pub(crate) descriptors: usize,
     pub(crate) mappings: usize,
@@ -165,6 +165,36 @@ impl Belongings {
             descriptors: descriptors(),
             mappings: maps.lines().filter(|line| line.contains("bips:")).count(),
         }
+    }
+
+    /// Until nothing more is open than this; in vain says what is.
+    #[track_caller]
+    pub(crate) fn eventually_again(self) {
+        let more = || {
+            let now = Self::now();
+            (now.descriptors > self.descriptors || now.mappings > self.mappings).then_some(now)
+        };
+        let until = Instant::now() + PATIENCE;
+        while let Some(now) = more() {
+            assert!(Instant::now() < until, "{self:?} has become {now:?}:\n{}", Self::by_name());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn by_name() -> String {
+        let listed = |path| std::fs::read_dir(path).expect("procfs").flatten();
+        let links = listed("/proc/self/fd").filter_map(|link| std::fs::read_link(link.path()).ok());
+        let threads = listed("/proc/self/task")
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
+        let ours = maps.lines().filter(|line| line.contains("bips:"));
+        let text = |lines: Vec<String>| lines.join("\n  ");
+        format!(
+            "open:\n  {}\nmapped:\n  {}\nthreads:\n  {}",
+            text(links.map(|to| to.display().to_string()).collect()),
+            text(ours.map(str::to_owned).collect()),
+            text(threads.map(|name| name.trim().to_owned()).collect())
+        )
     }
 }
 

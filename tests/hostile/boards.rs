@@ -2,7 +2,7 @@
 
 use crate::common::process::{Role, Stage};
 use crate::common::wire::{Noise, Scribble, seat};
-use crate::common::{Over, PATIENCE};
+use crate::common::{Over, PATIENCE, eventually};
 use crate::futex;
 use crate::impostors::future_write;
 use crate::producers::{Liar, alone, numbers};
@@ -15,11 +15,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// In a process of its own, where what is open can be counted.
-pub(crate) const ROLES: [Role; 1] = [("reads a board of nonsense", read_nonsense)];
+pub(crate) const ROLES: [Role; 2] =
+    [("reads a board of nonsense", read_nonsense), ("is moved in its sleep", moved_in_its_sleep)];
 
 #[test]
 fn a_board_of_nonsense() {
     alone("reads a board of nonsense");
+}
+
+/// Asleep without limit, on a word to which it was moved and that nobody wakes, it sees the end all the same: its thread
+/// behind a poll descriptor too.
+#[test]
+fn a_sleeper_that_is_moved_away() {
+    alone("is moved in its sleep");
 }
 
 const ROUNDS: u64 = 48;
@@ -241,6 +249,33 @@ fn read_nonsense(stage: &Stage) {
     assert!(longest < PATIENCE / 3, "a wait of {WAIT:?} took {longest:?}");
     for kind in ["frame", "timeout", "protocol"] {
         assert!(outcomes.contains_key(kind), "never {kind}: {outcomes:?}");
+    }
+    liar.over();
+}
+
+fn moved_in_its_sleep(stage: &Stage) {
+    let liar = Liar::new(stage);
+    for polls in [false, true] {
+        let mut forged = None;
+        let (joined, ends) = liar.offer(Policy::Reliable, |raw, welcome, fds| {
+            let mine = Forged::after(&fds);
+            raw.send(&welcome, &numbers(&mine.fds));
+            forged = Some(mine);
+        });
+        let (mut consumer, forged) = (joined.unwrap(), forged.expect("made above"));
+        if polls {
+            consumer.poll_fd().unwrap();
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let words = forged.memory[1].words();
+                let moved = || futex::moved(&words[seat::PARKED], &words[100]) == 1;
+                eventually("somebody sleeps there", moved);
+                drop(ends);
+            });
+            let end = consumer.receive(Wait::Forever).expect_err("nothing was published");
+            assert_eq!(end, ReceiveError::Closed);
+        });
     }
     liar.over();
 }

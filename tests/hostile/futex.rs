@@ -21,8 +21,13 @@ pub(crate) fn wake(word: &AtomicU64) {
 
 /// Moves whoever sleeps on one word to another.
 pub(crate) fn requeue(from: &AtomicU64, to: &AtomicU64) {
+    moved(from, to);
+}
+
+/// The same; how many slept.
+pub(crate) fn moved(from: &AtomicU64, to: &AtomicU64) -> i64 {
     // SAFETY: both words live; FUTEX_REQUEUE touches neither.
-    unsafe { libc::syscall(libc::SYS_futex, from.as_ptr(), libc::FUTEX_REQUEUE, 0, ALL, to.as_ptr()) };
+    unsafe { libc::syscall(libc::SYS_futex, from.as_ptr(), libc::FUTEX_REQUEUE, 0, ALL, to.as_ptr()) }
 }
 
 /// The same, if the first is what it was expected to be; one is woken.

@@ -59,11 +59,12 @@ impl<'a> Liar<'a> {
         let truth = stage.producer("true").bytes(100).slots(2).create().unwrap();
         // Its board has a description then.
         publish(&truth);
-        // What is made once and stays.
-        drop(stage.consumer("true").connect().unwrap());
-        eventually("it has left", || truth.stats().unwrap().consumers.is_empty());
         let fake = Fake::listen(&stage.directory, "false");
-        Self { stage, truth, fake, before: Belongings::now() }
+        // Nothing is made once and stays: a seat that has left is off the books before it is closed and unmapped.
+        let before = Belongings::now();
+        drop(stage.consumer("true").connect().unwrap());
+        before.eventually_again();
+        Self { stage, truth, fake, before }
     }
 
     /// What comes of joining, where the true producer's answer is made into a lie.
@@ -109,7 +110,7 @@ impl<'a> Liar<'a> {
     /// When all are gone nothing is left of them, and the true producer serves on.
     pub(crate) fn over(self) {
         eventually("nobody is seated", || self.truth.stats().unwrap().consumers.is_empty());
-        eventually("all is closed and unmapped", || Belongings::now() <= self.before);
+        self.before.eventually_again();
         let mut consumer = self.stage.consumer("true").connect().unwrap();
         publish(&self.truth);
         drop(receive(&mut consumer));
@@ -229,8 +230,8 @@ fn each_byte(stage: &Stage) {
 
 /// Several faults at once, in the message and in what comes with it.
 fn damaged(stage: &Stage) {
-    let liar = Liar::new(stage);
     let null = File::open("/dev/null").unwrap();
+    let liar = Liar::new(stage);
     let mut noise = Noise(0x5eed_1234_9876_abcd);
     let mut tally = Tally::default();
     for round in 0..600 {

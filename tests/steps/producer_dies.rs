@@ -178,6 +178,6 @@ pub(crate) fn scenario(scenario: &Scenario) {
         }
         eventually("everybody has gone", || successor.stats().unwrap().consumers.is_empty());
     });
-    eventually("nothing of the dead is left", || Belongings::now() <= before);
+    before.eventually_again();
     assert!(scratch.files().is_empty(), "left behind: {:?}", scratch.files());
 }
