@@ -76,6 +76,21 @@ pub(crate) fn consumer(directory: &Path, name: &str) -> ConsumerBuilder {
     Consumer::builder(name).registry(bips_backends::registry()).directory(directory)
 }
 
+/// A pool of small pages, as where the kernel makes no huge ones. Beyond 8 MiB it is watched: its consumers say in their
+/// seats that they live.
+#[track_caller]
+pub(crate) fn in_small_pages(builder: ProducerBuilder) -> Producer {
+    use nix::sys::prctl::set_thp_disable;
+    use std::sync::{Mutex, PoisonError};
+    // Of the whole process.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    set_thp_disable(true).expect("any process may");
+    let producer = builder.create();
+    set_thp_disable(false).expect("any process may");
+    producer.expect("a pool of small pages")
+}
+
 pub(crate) const LATEST: Policy = Policy::KeepLast(1);
 
 /// The kind and every one of the texts.

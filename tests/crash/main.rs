@@ -14,5 +14,7 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn child_process() {
-    common::process::child(&[consumers::ROLES.as_slice(), &producers::ROLES, &forks::ROLES].concat());
+    common::process::child(
+        &[consumers::ROLES.as_slice(), &producers::ROLES, &forks::ROLES, &watched::ROLES].concat(),
+    );
 }

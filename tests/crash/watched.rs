@@ -1,22 +1,22 @@
 //! A consumer that says in its seat that it lives dies: the pool is of many small pages.
 
 use crate::MIB;
-use crate::common::process::play;
+use crate::common::process::{Role, Stage, TOLD_BY, play};
 use crate::common::wire::{Raw, Scribble, seat};
-use crate::common::{SOON, Scratch, eventually, publish, receive};
-use nix::sys::prctl::set_thp_disable;
+use crate::common::{SOON, Scratch, eventually, in_small_pages, publish, receive};
+use bips::Producer;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// A pool of many small pages, as where the kernel makes no huge ones: its consumers say in their seats that they live.
-fn small_pages(scratch: &Scratch) -> bips::Producer {
-    // Of the whole process.
-    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    set_thp_disable(true).unwrap();
-    let producer = scratch.producer("cam").bytes(4 * MIB).create().unwrap();
-    set_thp_disable(false).unwrap();
-    producer
+pub(crate) const ROLES: [Role; 2] = [("becomes another", become_another), ("is another", be_another)];
+
+/// Watched.
+fn small_pages(scratch: &Scratch) -> Producer {
+    in_small_pages(scratch.producer("cam").bytes(4 * MIB))
 }
 
 #[test]
@@ -43,11 +43,74 @@ fn a_consumer_of_many_small_pages_lives_and_dies_in_its_seat() {
     eventually("no thread is left", || watchers() == 0);
 }
 
+/// A process that becomes another program keeps its number and, where it is told so, its connections; of what it was
+/// only the seat tells. A consumer of a pool that nobody watches does the same before: nothing else says so.
+#[test]
+fn a_consumer_dies_in_its_seat_alone() {
+    let scratch = Scratch::new();
+    let (watched, other) =
+        (small_pages(&scratch), scratch.producer("other").bytes(100).create().expect("a small pool"));
+    let mut children = ["other", "cam"].map(|name| {
+        let mut child = play("becomes another", scratch.path(), u64::from(name == "cam"));
+        child.expect("joined");
+        child
+    });
+    for _ in 0..2 {
+        publish(&watched);
+    }
+    for child in &mut children {
+        child.tell("become another");
+        child.expect("I am another");
+    }
+    eventually("the seat is gone", || watched.stats().unwrap().consumers.is_empty());
+    let slots: Vec<_> = (0..4).map(|_| watched.acquire(SOON).unwrap()).collect();
+    drop(slots);
+    assert_eq!(other.stats().unwrap().consumers.len(), 1, "its connection or its process told as well");
+    for mut child in children {
+        assert!(child.ended().is_none());
+        child.tell("end");
+        child.finish();
+    }
+    eventually("its connection ends", || other.stats().unwrap().consumers.is_empty());
+}
+
+fn become_another(stage: &Stage) {
+    let is_watched = stage.number == 1;
+    let mut consumer = stage.consumer(if is_watched { "cam" } else { "other" }).connect().unwrap();
+    // From then on the kernel knows of its seat.
+    eventually("its thread sleeps", || {
+        !is_watched || task("stat").any(|stat| stat.contains("(bips-alive) S"))
+    });
+    stage.say("joined");
+    let _held = is_watched.then(|| receive(&mut consumer));
+    stage.hear();
+    for fd in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if std::fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")) {
+            let number = fd.file_name().to_string_lossy().parse().expect("a number");
+            // SAFETY: open, since nobody else in this process closes a socket meanwhile.
+            let socket = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        }
+    }
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", "child_process", "--nocapture"]).env(TOLD_BY[0], "is another");
+    panic!("{}", program.exec());
+}
+
+fn be_another(stage: &Stage) {
+    stage.say("I am another");
+    stage.hear();
+}
+
+/// This file of each thread of this process.
+fn task(file: &str) -> impl Iterator<Item = String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    threads.map(move |thread| std::fs::read_to_string(thread.path().join(file)).unwrap_or_default())
+}
+
 /// Threads of this process that stand for a life, or watch over one.
 fn watchers() -> usize {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let names = threads.map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
-    names.filter(|name| name.starts_with("bips-vigil") || name.starts_with("bips-alive")).count()
+    task("comm").filter(|name| name.starts_with("bips-vigil") || name.starts_with("bips-alive")).count()
 }
 
 /// However soon it leaves: nothing says so for good in a page that both write to, and that is given back.
