@@ -102,7 +102,7 @@ impl Subscriber {
             reach(Step::TakeHeld);
             let next = cursor.wrapping_add(1);
             let moved = match self.policy {
-                // Nobody evicts a reliable consumer, so its cursor is its own: no exchange needed.
+                // Nobody evicts or puts out such a consumer, so its cursor is its own: no exchange needed.
                 Policy::Reliable if !self.expels => {
                     self.seat.cursor().store(next, order::C9()); // ORDERING(C9, release) -> P1
                     true
@@ -120,7 +120,7 @@ impl Subscriber {
                 return Ok(Some(taken));
             }
             reach(Step::TakeLost);
-            // The producer evicted us. Give the slot back, unless an older frame of ours lies in it.
+            // The producer evicted us, or put us out. Give the slot back, unless an older frame of ours lies in it.
             if held & slot == 0 {
                 self.seat.held().fetch_and(!slot, order::C4()); // ORDERING(C4, release) -> P2
                 reach(Step::TakeReturned);

@@ -54,16 +54,16 @@ macro_rules! fences {
 }
 
 orderings! {
-    C0 = Acquire -> "P3, P7", model "", "Consumer reads its cursor: sees what the producer wrote before it evicted.";
+    C0 = Acquire -> "P3, P7", model "", "Consumer reads its cursor: sees what the producer wrote before it evicted or put out.";
     C1 = Acquire -> "P4", model "handover", "Consumer reads the stamp: the entry, the description and the data are whole.";
     C2 = Relaxed -> "C3, C9", model "", "Consumer marks the slot held; published to the producer by the move of the cursor behind it.";
-    C3 = AcqRel -> "P1, P3, P7", model "evict", "Consumer moves its cursor: releases the held bit, proves its copy of the entry whole.";
-    C4 = Release -> "P2", model "", "Consumer takes back the bit of a frame it lost to eviction.";
+    C3 = AcqRel -> "P1, P3, P7", model "evict", "Consumer whose cursor the producer may move too, to evict it or, where it may expel, to put it out, moves its cursor: releases the held bit, proves its copy of the entry whole.";
+    C4 = Release -> "P2", model "", "Consumer takes back the bit of a frame it lost, evicted or put out.";
     C5 = Release -> "P2", model "handover", "Consumer gives a slot back: its reads are over.";
     C6 = AcqRel -> "P1", model "", "Keep-last consumer skips over frames it does not want.";
     C7 = Acquire -> "P5", model "", "Keep-last consumer reads how far the stream is; a hint, the stamp decides.";
     C8 = Acquire -> "P6", model "close", "Consumer reads the stream's state before the stamp.";
-    C9 = Release -> "P1", model "handover", "Reliable consumer moves its cursor, which nobody else moves: releases the held bit.";
+    C9 = Release -> "P1", model "handover", "Reliable consumer of a producer that expels nobody moves its cursor, which nobody else moves: releases the held bit.";
     C10 = Release -> "P1", model "", "Consumer takes no more frames: its last held bits come with it.";
     P1 = Acquire -> "C3, C6, C9, C10", model "handover", "Producer reads a cursor: a cursor that moved shows the held bit.";
     P2 = Acquire -> "C4, C5", model "handover", "Producer reads the held bits: what was given back is no longer read.";
