@@ -31,7 +31,7 @@ pub(crate) struct SlotInfo {
 impl Frame {
     #[inline]
     pub(crate) fn new(slot: Arc<SlotInfo>, taken: Taken) -> Self {
-        Self { slot, taken, process: fork::generation() }
+        Self { slot, taken, process: fork::process_number() }
     }
 
     /// Which publication of its producer this is, from 0. Another producer counts anew: see [`Frame::generation`].
@@ -164,7 +164,7 @@ impl Frame {
     }
 
     fn is_ours(&self) -> bool {
-        self.process == fork::generation()
+        self.process == fork::process_number()
     }
 }
 

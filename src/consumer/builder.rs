@@ -128,7 +128,7 @@ impl ConsumerBuilder {
             published_on: u32::MAX,
             stats: ConsumerStats::default(),
             refusal: None,
-            process: fork::generation(),
+            process: fork::process_number(),
         })
     }
 }

@@ -162,7 +162,7 @@ impl Consumer {
     }
 
     fn check_fork(&self) -> Result<()> {
-        if self.process == fork::generation() { Ok(()) } else { Err(Error::forked()) }
+        if self.process == fork::process_number() { Ok(()) } else { Err(Error::forked()) }
     }
 
     /// Name of the stream.
@@ -244,7 +244,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Frames may live on and keep the seat; without this what was never read would be kept with it.
-        if self.process == fork::generation() {
+        if self.process == fork::process_number() {
             self.attachment.subscriber.resign();
         }
     }

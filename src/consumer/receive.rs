@@ -43,7 +43,7 @@ impl Consumer {
     /// One look; `Err(Closed)` only once everything has been received.
     #[inline]
     fn look(&self) -> Result<Option<Taken>, ReceiveError> {
-        if self.process != fork::generation() {
+        if self.process != fork::process_number() {
             return Err(ReceiveError::Forked);
         }
         match self.attachment.subscriber.take() {

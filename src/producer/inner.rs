@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     /// Threads that watch.
     pub(super) vigils: Arc<AtomicU32>,
     pub(super) max_held: u32,
-    pub(super) generation: u32,
+    pub(super) process: u32,
     pub(super) rule: AccessRule,
     pub(super) reliable: bool,
     pub(super) on_stall: OnStall,
@@ -94,7 +94,7 @@ impl Inner {
             pool: parts.pool,
             writable: parts.writable,
             max_held: parts.max_held,
-            generation: fork::generation(),
+            process: fork::process_number(),
             rule: parts.rule,
             reliable: parts.reliable,
             on_stall: parts.on_stall,

@@ -191,6 +191,6 @@ impl Drop for Producer {
 
 impl Inner {
     fn is_forked(&self) -> bool {
-        self.generation != fork::generation()
+        self.process != fork::process_number()
     }
 }

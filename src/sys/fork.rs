@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 use std::{fs, ptr};
 
 /// Rises by one in each forked child.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 static NULL: AtomicI32 = AtomicI32::new(-1);
 static FIRST: Chunk = Chunk::new();
 
@@ -36,10 +36,10 @@ impl Chunk {
     }
 }
 
-/// The process's generation: a handle that remembers another one was made before a fork.
+/// Tells this process from those it was forked from: a handle that remembers another number was made before a fork.
 #[inline]
-pub(crate) fn generation() -> u32 {
-    GENERATION.load(Relaxed) // changes only in the child's one thread, before anything of ours runs there
+pub(crate) fn process_number() -> u32 {
+    PROCESS.load(Relaxed) // changes only in the child's one thread, before anything of ours runs there
 }
 
 /// A static that a forked child gets anew. Behind a plain lock it could never be used again in a child forked while
@@ -56,12 +56,12 @@ impl<T> PerProcess<T> {
         loop {
             let current = self.0.load(Acquire); // ORDERING: sees the value whole, pairs with the exchange below
             // SAFETY: null, or leaked below and never freed.
-            if let Some((generation_of, value)) = unsafe { current.as_ref() }
-                && *generation_of == generation()
+            if let Some((owner, value)) = unsafe { current.as_ref() }
+                && *owner == process_number()
             {
                 return value;
             }
-            let fresh = Box::into_raw(Box::new((generation(), make())));
+            let fresh = Box::into_raw(Box::new((process_number(), make())));
             // ORDERING: publishes the value whole, pairs with the load above
             if self.0.compare_exchange(current, fresh, AcqRel, Acquire).is_err() {
                 // SAFETY: another thread was first; `fresh` is ours alone and came from Box::into_raw.
@@ -88,7 +88,7 @@ fn install() -> Result<()> {
 }
 
 extern "C" fn in_child() {
-    GENERATION.fetch_add(1, Relaxed);
+    PROCESS.fetch_add(1, Relaxed);
     let null = NULL.load(Relaxed);
     let mut chunk = Some(&FIRST);
     while let Some(current) = chunk {
@@ -109,19 +109,19 @@ extern "C" fn in_child() {
 pub(crate) struct ProcessFd {
     fd: OwnedFd,
     entry: &'static AtomicI32,
-    generation: u32,
+    process: u32,
 }
 
 impl ProcessFd {
     pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
         install()?;
         let entry = claim(fd.as_raw_fd());
-        Ok(Self { fd, entry, generation: generation() })
+        Ok(Self { fd, entry, process: process_number() })
     }
 
     /// Whether it was made in this process, not in one this was forked from.
     pub(crate) fn is_ours(&self) -> bool {
-        self.generation == generation()
+        self.process == process_number()
     }
 }
 

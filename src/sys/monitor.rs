@@ -63,7 +63,7 @@ pub(crate) enum Interest {
 struct Monitor {
     epoll: Epoll,
     table: Mutex<Table>,
-    generation: u32,
+    process: u32,
 }
 
 #[derive(Default)]
@@ -118,13 +118,13 @@ pub(crate) fn watch(watch: Arc<dyn Watch>, interest: Interest) -> Result<Watched
 /// The process's monitor; a forked child starts its own.
 fn current() -> Result<Arc<Monitor>> {
     let mut current = lock(CURRENT.get(Mutex::default));
-    let generation = fork::generation();
+    let process = fork::process_number();
     if let Some(monitor) = current.as_ref() {
         return Ok(monitor.clone());
     }
     let epoll =
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| Error::system("epoll_create", errno))?;
-    let monitor = Arc::new(Monitor { epoll, table: Mutex::default(), generation });
+    let monitor = Arc::new(Monitor { epoll, table: Mutex::default(), process });
     let thread = monitor.clone();
     aside::quiet_thread("bips-monitor", move || thread.run())?;
     *current = Some(monitor.clone());
@@ -224,7 +224,7 @@ impl Monitor {
 impl Drop for Watched {
     fn drop(&mut self) {
         // In a forked child the table may be locked by a thread that only the parent has.
-        if self.monitor.generation == fork::generation() {
+        if self.monitor.process == fork::process_number() {
             self.monitor.end(self.token);
         }
     }
