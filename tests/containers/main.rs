@@ -39,30 +39,28 @@ macro_rules! run {
     };
 }
 
+/// The same, with the cases that need no more than namespaces first.
+macro_rules! run_all {
+    ($engine:ident under $constructor:path: $($room:ident::$case:ident),* $(,)?) => {
+        run!($engine under $constructor:
+            site::a_container_can_be_made,
+            streams::from_rust_to_rust,
+            streams::from_rust_to_python,
+            streams::from_python_to_rust,
+            streams::out_of_a_container,
+            deaths::a_killed_consumer_costs_the_others_nothing,
+            deaths::a_killed_producer_is_followed_by_the_next,
+            access::owner_means_nobody_in_another_user_namespace,
+            access::a_group_meets_without_user_namespaces,
+            access::a_producer_needs_a_mount_it_can_write_to,
+            $($room::$case,)*
+        );
+    };
+}
+
 mod under {
-    run!(bubblewrap under crate::site::Engine::Bubblewrap:
-        site::a_container_can_be_made,
-        streams::from_rust_to_rust,
-        streams::from_rust_to_python,
-        streams::from_python_to_rust,
-        streams::out_of_a_container,
-        deaths::a_killed_consumer_costs_the_others_nothing,
-        deaths::a_killed_producer_is_followed_by_the_next,
-        access::owner_means_nobody_in_another_user_namespace,
-        access::a_group_meets_without_user_namespaces,
-        access::a_producer_needs_a_mount_it_can_write_to,
-    );
-    run!(podman under crate::site::Engine::Podman:
-        site::a_container_can_be_made,
-        streams::from_rust_to_rust,
-        streams::from_rust_to_python,
-        streams::from_python_to_rust,
-        streams::out_of_a_container,
-        deaths::a_killed_consumer_costs_the_others_nothing,
-        deaths::a_killed_producer_is_followed_by_the_next,
-        access::owner_means_nobody_in_another_user_namespace,
-        access::a_group_meets_without_user_namespaces,
-        access::a_producer_needs_a_mount_it_can_write_to,
+    run_all!(bubblewrap under crate::site::Engine::Bubblewrap:);
+    run_all!(podman under crate::site::Engine::Podman:
         pauses::a_paused_consumer_is_seated_and_goes_on,
         pauses::a_paused_producer_cannot_be_joined,
         limits::a_pool_larger_than_the_limit_is_refused_in_words,
