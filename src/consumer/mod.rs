@@ -116,49 +116,42 @@ impl Consumer {
 
     /// Puts a receive's error into words.
     pub fn explain(&self, error: ReceiveError) -> Error {
-        let message = match error {
+        let say = |message| Error::new(error.kind(), message);
+        match error {
             ReceiveError::Timeout => {
-                format!("no frame of {} came in the time allowed; wait longer", self.name)
+                say(format!("no frame of {} came in the time allowed; wait longer", self.name))
             }
-            ReceiveError::Closed => {
-                let how = match self.ending() {
-                    Some(Ending::Expelled) => {
-                        return Error::new(
-                            error.kind(),
-                            format!(
-                                "the producer of {} put this consumer out because it held the stream up; release \
-                                 frames sooner or use keep-last, and connect again, or use reconnect",
-                                self.name
-                            ),
-                        );
-                    }
-                    Some(Ending::Died) => "died",
-                    _ => "has ended",
-                };
-                format!(
-                    "the producer of {} {how} and all its frames were received; connect again, or use reconnect",
-                    self.name
-                )
-            }
-            ReceiveError::Forked => return Error::forked(),
-            ReceiveError::TooManyHeld => format!(
+            ReceiveError::Closed => say(self.explain_end()),
+            ReceiveError::Forked => Error::forked(),
+            ReceiveError::TooManyHeld => say(format!(
                 "this consumer leases {} frames of {}, as many as the producer allows; release one, or make the \
                  producer with more `slots` or a larger `max_held`",
                 self.attachment.subscriber.held(),
                 self.name
-            ),
+            )),
             ReceiveError::Refused => {
                 let why = self.refusal.as_ref();
                 let kind = why.map_or(error.kind(), Error::kind);
                 let text = why.map_or_else(String::new, ToString::to_string);
-                return Error::new(kind, format!("a new producer of {} can't be joined: {text}", self.name));
+                Error::new(kind, format!("a new producer of {} can't be joined: {text}", self.name))
             }
-            ReceiveError::Protocol => format!(
+            ReceiveError::Protocol => say(format!(
                 "the producer of {} wrote what no bips producer writes; restart it, or update both sides",
                 self.name
-            ),
+            )),
+        }
+    }
+
+    /// Why no more frames come.
+    fn explain_end(&self) -> String {
+        let how = match self.ending() {
+            Some(Ending::Expelled) => {
+                "put this consumer out because it held the stream up; release frames sooner or use keep-last, and"
+            }
+            Some(Ending::Died) => "died and all its frames were received;",
+            _ => "has ended and all its frames were received;",
         };
-        Error::new(error.kind(), message)
+        format!("the producer of {} {how} connect again, or use reconnect", self.name)
     }
 
     fn check_fork(&self) -> Result<()> {
