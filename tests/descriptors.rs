@@ -8,7 +8,9 @@ mod common;
 use bips::{Ending, ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
 use common::wire::{self, Fake, JOIN, REFUSED, Raw};
-use common::{SOON, Scratch, assert_says, descriptors, eventually, publish, publish_if_possible, receive};
+use common::{
+    SOON, Scratch, assert_says, descriptors, eventually, publish, publish_if_possible, receive, threads,
+};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -136,13 +138,6 @@ fn lingering() -> (TcpStream, TcpListener, TcpStream) {
 /// Whether a thread of ours is just closing what a peer left behind.
 fn in_closing() -> bool {
     threads("bips-close") > 0
-}
-
-/// Threads of this name in this process.
-fn threads(wanted: &str) -> usize {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
-    names.filter(|name| name.trim_end() == wanted).count()
 }
 
 /// The producer's monitor thread answers everybody, so it must never be the one that closes such a thing. Were it

@@ -166,11 +166,30 @@ pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("procfs").count()
 }
 
-/// What a process has open: descriptors, and mappings of shared memory.
+/// This file of each thread of this process.
+pub(crate) fn of_each_thread(file: &str) -> impl Iterator<Item = String> {
+    let threads = std::fs::read_dir("/proc/self/task").expect("procfs").flatten();
+    threads.filter_map(move |thread| std::fs::read_to_string(thread.path().join(file)).ok())
+}
+
+/// Threads of this process whose names begin so.
+pub(crate) fn threads(begin: &str) -> usize {
+    of_each_thread("comm").filter(|name| name.starts_with(begin)).count()
+}
+
+/// Threads of the library's, but for the one that watches the sockets, which begins once and stays.
+pub(crate) fn passing_threads() -> usize {
+    of_each_thread("comm")
+        .filter(|name| name.starts_with("bips-") && !name.starts_with("bips-monitor"))
+        .count()
+}
+
+/// What a process has: open descriptors, mappings of shared memory, threads of the library's that come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Belongings {
     pub(crate) descriptors: usize,
     pub(crate) mappings: usize,
+    pub(crate) threads: usize,
 }
 
 impl Belongings {
@@ -179,18 +198,43 @@ impl Belongings {
         Self {
             descriptors: descriptors(),
             mappings: maps.lines().filter(|line| line.contains("bips:")).count(),
+            threads: passing_threads(),
         }
     }
 
-    /// Until nothing more is open than this; in vain says what is.
+    /// Once that stays the same: what was made for the last welcome goes after it was sent.
+    pub(crate) fn settled() -> Self {
+        let (mut last, mut same) = (Self::now(), 0);
+        while same < 5 {
+            std::thread::sleep(Duration::from_millis(10));
+            let now = Self::now();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+        }
+        last
+    }
+
+    /// Until there is nothing more than this; in vain says what is.
     #[track_caller]
     pub(crate) fn eventually_again(self) {
+        self.eventually_again_while(|| false);
+    }
+
+    /// The same, where it takes as long as `excused` and only then has to be soon.
+    #[track_caller]
+    pub(crate) fn eventually_again_while(self, mut excused: impl FnMut() -> bool) {
         let more = || {
             let now = Self::now();
-            (now.descriptors > self.descriptors || now.mappings > self.mappings).then_some(now)
+            let is_more = now.descriptors > self.descriptors
+                || now.mappings > self.mappings
+                || now.threads > self.threads;
+            is_more.then_some(now)
         };
-        let until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + PATIENCE;
         while let Some(now) = more() {
+            if excused() {
+                until = Instant::now() + PATIENCE;
+            }
             assert!(Instant::now() < until, "{self:?} has become {now:?}:\n{}", Self::by_name());
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -199,8 +243,6 @@ impl Belongings {
     fn by_name() -> String {
         let listed = |path| std::fs::read_dir(path).expect("procfs").flatten();
         let links = listed("/proc/self/fd").filter_map(|link| std::fs::read_link(link.path()).ok());
-        let threads = listed("/proc/self/task")
-            .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
         let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
         let ours = maps.lines().filter(|line| line.contains("bips:"));
         let text = |lines: Vec<String>| lines.join("\n  ");
@@ -208,7 +250,7 @@ impl Belongings {
             "open:\n  {}\nmapped:\n  {}\nthreads:\n  {}",
             text(links.map(|to| to.display().to_string()).collect()),
             text(ours.map(str::to_owned).collect()),
-            text(threads.map(|name| name.trim().to_owned()).collect())
+            text(of_each_thread("comm").map(|name| name.trim().to_owned()).collect())
         )
     }
 }

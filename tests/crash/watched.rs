@@ -3,7 +3,7 @@
 use crate::MIB;
 use crate::common::process::{Role, Stage, TOLD_BY, play};
 use crate::common::wire::{Raw, Scribble, seat};
-use crate::common::{SOON, Scratch, eventually, in_small_pages, publish, receive};
+use crate::common::{SOON, Scratch, eventually, in_small_pages, of_each_thread, publish, receive, threads};
 use bips::Producer;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::os::fd::BorrowedFd;
@@ -79,7 +79,7 @@ fn become_another(stage: &Stage) {
     let mut consumer = stage.consumer(if is_watched { "cam" } else { "other" }).connect().unwrap();
     // From then on the kernel knows of its seat.
     eventually("its thread sleeps", || {
-        !is_watched || task("stat").any(|stat| stat.contains("(bips-alive) S"))
+        !is_watched || of_each_thread("stat").any(|stat| stat.contains("(bips-alive) S"))
     });
     stage.say("joined");
     let _held = is_watched.then(|| receive(&mut consumer));
@@ -102,15 +102,9 @@ fn be_another(stage: &Stage) {
     stage.hear();
 }
 
-/// This file of each thread of this process.
-fn task(file: &str) -> impl Iterator<Item = String> {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    threads.map(move |thread| std::fs::read_to_string(thread.path().join(file)).unwrap_or_default())
-}
-
 /// Threads of this process that stand for a life, or watch over one.
 fn watchers() -> usize {
-    task("comm").filter(|name| name.starts_with("bips-vigil") || name.starts_with("bips-alive")).count()
+    threads("bips-vigil") + threads("bips-alive")
 }
 
 /// However soon it leaves: nothing says so for good in a page that both write to, and that is given back.
