@@ -1,11 +1,11 @@
 //! The consumers' roles: one life that ends as planned, or one visit after the other in a process that stays.
 
 use crate::common::process::Stage;
-use crate::common::{PATIENCE, SOON, check};
+use crate::common::{PATIENCE, SOON, check, threads};
 use crate::facts::Facts;
 use crate::plan::{Dice, End, Plan, step_text};
 use crate::role::{Words, number_of, on_stall, orphan};
-use crate::{STREAM, generation_of};
+use crate::{STREAM, generation_of, is_watched};
 use bips::{Consumer, Ending, Frame, OnStall, Policy, ReceiveError, Wait};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
@@ -98,6 +98,8 @@ struct Visit<'a> {
     reconnects: u64,
     producer: u32,
     received: u64,
+    /// Whether it was seen to say in its seat that it lives.
+    watched: bool,
     /// When it was joined, and when its numbers were said last.
     began: Instant,
     said: Instant,
@@ -120,6 +122,7 @@ impl<'a> Visit<'a> {
             producer: consumer.producer_pid(),
             consumer,
             received: 0,
+            watched: false,
             began,
             said: began,
         }
@@ -160,6 +163,10 @@ impl<'a> Visit<'a> {
 
     fn say(&mut self) {
         self.stage.say(format!("n {} {}", self.received, self.reconnects));
+        if !self.watched && is_watched(self.generation) && threads("bips-alive") > 0 {
+            self.watched = true;
+            self.stage.say("watched");
+        }
         self.said = Instant::now();
     }
 

@@ -53,9 +53,10 @@ impl<'a> Soak<'a> {
     ) -> Judged<Self> {
         let mut dice = Dice::new(seed);
         let pace = (length.as_secs_f64() / 60.0).min(1.0);
+        let watched = Ruler::rest_of(scratch, 1)?;
         let mut ruler = Ruler::first(scratch, &mut dice, pace);
         tally.producers = 1;
-        let mut rest = Rest::of(ruler.at_rest(scratch)?);
+        let mut rest = Rest::of([ruler.at_rest(scratch)?, watched]);
         let mut resident = plainly("stays", scratch, dice.word());
         let mut residents = Heard::default();
         residents.until("ready", &mut resident, tally)?;

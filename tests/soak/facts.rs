@@ -1,4 +1,4 @@
-//! What a process holds: descriptors, mappings, memory.
+//! What a process holds: descriptors, mappings, threads, memory.
 
 use std::fmt;
 use std::fs::File;
@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader};
 pub(crate) struct Facts {
     pub(crate) descriptors: u64,
     pub(crate) mappings: u64,
+    /// Those of the library's that come and go.
+    pub(crate) threads: u64,
     /// Bytes resident of mappings that others may share.
     pub(crate) shared: u64,
     /// Bytes of its own: heap, stacks, what was written of private mappings.
@@ -19,7 +21,11 @@ impl Facts {
     pub(crate) fn now() -> Self {
         // glibc can't unmap the stack of a detached thread that is just ending; it does when the next is joined.
         std::thread::spawn(|| {}).join().expect("it does nothing");
-        let mut facts = Self { descriptors: crate::common::descriptors() as u64, ..Self::default() };
+        let mut facts = Self {
+            descriptors: crate::common::descriptors() as u64,
+            threads: crate::common::passing_threads() as u64,
+            ..Self::default()
+        };
         let mut is_shared = false;
         for line in BufReader::new(File::open("/proc/self/smaps").expect("procfs")).lines() {
             let line = line.expect("procfs");
@@ -43,11 +49,18 @@ impl Facts {
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(str::parse);
         let mut next = || numbers.next()?.ok();
-        Some(Self { descriptors: next()?, mappings: next()?, shared: next()?, private: next()? })
+        Some(Self {
+            descriptors: next()?,
+            mappings: next()?,
+            threads: next()?,
+            shared: next()?,
+            private: next()?,
+        })
     }
 
     pub(crate) fn encode(&self) -> String {
-        format!("{} {} {} {}", self.descriptors, self.mappings, self.shared, self.private)
+        let Self { descriptors, mappings, threads, shared, private } = self;
+        format!("{descriptors} {mappings} {threads} {shared} {private}")
     }
 
     /// What is there beyond `before`; of private memory beyond `slack` more.
@@ -55,6 +68,7 @@ impl Facts {
         Self {
             descriptors: self.descriptors.saturating_sub(before.descriptors),
             mappings: self.mappings.saturating_sub(before.mappings),
+            threads: self.threads.saturating_sub(before.threads),
             shared: self.shared.saturating_sub(before.shared),
             private: self.private.saturating_sub(before.private + slack),
         }
@@ -65,9 +79,10 @@ impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} fds, {} mappings, {} KiB shared, {} KiB private",
+            "{} fds, {} mappings, {} threads, {} KiB shared, {} KiB private",
             self.descriptors,
             self.mappings,
+            self.threads,
             self.shared >> 10,
             self.private >> 10
         )

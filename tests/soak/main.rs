@@ -28,20 +28,32 @@ use std::time::{Duration, Instant};
 use tally::{Finding, Tally};
 
 const STREAM: &str = "cam";
-const SLOTS: u32 = 8;
 const MAX_HELD: u32 = 2;
 const FRAME_EVERY: Duration = Duration::from_micros(1000);
 const KIB: u64 = 1 << 10;
 const GENERATIONS: u64 = 256;
 
+/// Whether the producer's pool is of so many small pages that its consumers say in their seats that they live. Each
+/// second one's is.
+fn is_watched(generation: u64) -> bool {
+    generation % 2 == 1
+}
+
+fn slots(generation: u64) -> u32 {
+    if is_watched(generation) { 32 } else { 8 }
+}
+
+/// Most of a frame: of one that is not watched, and of one that is.
+const MOST: [u64; 2] = [256 * KIB, 300 * KIB];
+
 /// Each producer's frames are of another size, so that nobody takes them for another's.
 fn frame_bytes(generation: u64) -> u64 {
-    256 * KIB - generation % GENERATIONS * 8
+    MOST[usize::from(is_watched(generation))] - generation % GENERATIONS * 8
 }
 
 /// Whose frames are of that size.
 fn generation_of(bytes: u64) -> u64 {
-    (256 * KIB - bytes) / 8
+    (MOST[usize::from(bytes > MOST[0])] - bytes) / 8
 }
 
 const ROLES: &[Role] =

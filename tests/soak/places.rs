@@ -35,6 +35,7 @@ impl Heard {
                 tally.joined(policy);
                 (self.received, self.reconnects) = (0, 0);
             }
+            ["watched"] => tally.watched += 1,
             ["forked"] => tally.forks += 1,
             ["out"] => tally.expelled += 1,
             _ => {}

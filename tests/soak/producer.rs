@@ -1,11 +1,11 @@
 //! The producer's role: publishes at a set rate, and answers what it is asked.
 
 use crate::common::process::Stage;
-use crate::common::{PATIENCE, fill};
+use crate::common::{PATIENCE, fill, in_small_pages};
 use crate::facts::Facts;
 use crate::plan::{Reign, step_text};
 use crate::role::{Words, number_of, on_stall, orphan};
-use crate::{FRAME_EVERY, MAX_HELD, SLOTS, STREAM, frame_bytes};
+use crate::{FRAME_EVERY, MAX_HELD, STREAM, frame_bytes, is_watched, slots};
 use bips::{AcquireError, Description, Fence, Producer, Wait};
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,17 @@ pub(crate) fn produce(stage: &Stage) {
         bips::testing::die_at(step_text(step), 1).expect("a known step");
     }
     let bytes = frame_bytes(reign.generation);
-    let producer = stage
+    let builder = stage
         .producer(STREAM)
         .bytes(bytes)
-        .slots(SLOTS)
+        .slots(slots(reign.generation))
         .max_held(MAX_HELD)
-        .on_stall(on_stall(reign.generation))
-        .create()
-        .unwrap_or_else(|error| panic!("the name is not free: {error}"));
+        .on_stall(on_stall(reign.generation));
+    let producer = if is_watched(reign.generation) {
+        in_small_pages(builder)
+    } else {
+        builder.create().unwrap_or_else(|error| panic!("the name is not free: {error}"))
+    };
     if reign.forks {
         orphan(Duration::from_secs(2));
     }

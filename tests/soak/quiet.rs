@@ -1,12 +1,12 @@
 //! Quiet points: everybody has left, so nothing of them may be left.
 
-use crate::SLOTS;
 use crate::common::process::Peer;
 use crate::common::{PATIENCE, descriptors};
 use crate::driver::{Judged, Soak};
 use crate::facts::Facts;
 use crate::places::Heard;
 use crate::tally::{Finding, Tally, Wrong};
+use crate::{is_watched, slots};
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -19,8 +19,8 @@ pub(crate) const SLACK: u64 = 512 << 10;
 /// What processes hold when nothing goes on.
 #[derive(Debug)]
 pub(crate) struct Rest {
-    /// A producer that nobody has ever joined.
-    producer: Facts,
+    /// A producer that nobody has ever joined, and one whose pool is watched.
+    producers: [Facts; 2],
     /// The consumer that stays, after it has joined in each way once.
     resident: Facts,
     /// Descriptors of the driver.
@@ -28,8 +28,12 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    pub(crate) fn of(producer: Facts) -> Self {
-        Self { producer, resident: Facts::default(), driver: 0 }
+    pub(crate) fn of(producers: [Facts; 2]) -> Self {
+        Self { producers, resident: Facts::default(), driver: 0 }
+    }
+
+    fn producer(&self, generation: u64) -> Facts {
+        self.producers[usize::from(is_watched(generation))]
     }
 
     /// The others are there as well.
@@ -39,7 +43,8 @@ impl Rest {
         self.resident = resident_facts(resident)?;
         resident.tell("go");
         self.driver = descriptors();
-        println!("at rest a producer has {}", self.producer);
+        println!("at rest a producer has {}", self.producers[0]);
+        println!("at rest a producer whose pool is watched has {}", self.producers[1]);
         println!("at rest the consumer that stays has {}", self.resident);
         Ok(())
     }
@@ -72,6 +77,7 @@ fn wrong(beyond: Facts, slots: u64) -> Wrong {
         slots,
         descriptors: beyond.descriptors,
         mappings: beyond.mappings,
+        threads: beyond.threads,
         bytes: beyond.shared + beyond.private,
         ..Wrong::default()
     }
@@ -87,12 +93,14 @@ impl Soak<'_> {
             self.judge_resident(said)?;
         }
 
-        let (ruler, rest) = (&mut self.ruler, self.rest.producer);
+        let generation = self.ruler.reign.generation;
+        let (ruler, rest, slots) = (&mut self.ruler, self.rest.producer(generation), slots(generation));
+        let producer_rest = rest;
         let mut last = Facts::default();
         settled(&ruler.who(), || {
             let answer = ruler.facts()?;
             last = answer.facts;
-            let taken = u64::from(SLOTS) - answer.free;
+            let taken = u64::from(slots) - answer.free;
             let beyond = last.beyond(&rest, SLACK);
             let mut wrong = wrong(beyond, taken);
             // A consumer that has gone and is still counted keeps its slots.
@@ -101,7 +109,7 @@ impl Soak<'_> {
             Ok((
                 wrong,
                 format!(
-                    "{} consumers, {free} free slots of {SLOTS}, {last}; at rest {rest}",
+                    "{} consumers, {free} free slots of {slots}, {last}; at rest {rest}",
                     answer.consumers
                 ),
             ))
@@ -129,11 +137,11 @@ impl Soak<'_> {
         self.bury(false)?;
 
         self.tally.quiet += 1;
-        let slack = [(producer, self.rest.producer), (last, self.rest.resident)]
+        let slack = [(producer, producer_rest), (last, self.rest.resident)]
             .map(|(now, rest)| now.private.saturating_sub(rest.private));
         self.tally.slack = (self.tally.slack.0.max(slack[0]), self.tally.slack.1.max(slack[1]));
         self.print(format!(
-            "quiet: all {SLOTS} slots free; producer {} {producer}; consumer that stays {last}",
+            "quiet: all {slots} slots free; producer {} {producer}; consumer that stays {last}",
             self.ruler.reign.generation
         ));
         self.resident.tell("go");

@@ -45,10 +45,23 @@ impl Ruler {
     }
 
     pub(crate) fn first(scratch: &Scratch, dice: &mut Dice, pace: f64) -> Self {
-        let reign = Reign { generation: 0, forks: false, dies: None };
+        Self::plain(scratch, 0, until(dice, pace))
+    }
+
+    fn plain(scratch: &Scratch, generation: u64, until: Instant) -> Self {
+        let reign = Reign { generation, forks: false, dies: None };
         let mut peer = plainly("produces", scratch, reign.encode());
         peer.expect("created");
-        Self::new(peer, reign, until(dice, pace))
+        Self::new(peer, reign, until)
+    }
+
+    /// What a producer of that generation would hold while nobody has joined it.
+    pub(crate) fn rest_of(scratch: &Scratch, generation: u64) -> Judged<Facts> {
+        let mut ruler = Self::plain(scratch, generation, Instant::now());
+        let rest = ruler.at_rest(scratch)?;
+        ruler.peer.hang_up();
+        let status = ruler.peer.end();
+        if status.success() { Ok(rest) } else { Err(Finding::failed(&ruler.who(), &status.to_string())) }
     }
 
     pub(crate) fn who(&self) -> String {

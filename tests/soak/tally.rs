@@ -16,6 +16,7 @@ pub(crate) struct Wrong {
     pub(crate) slots: u64,
     pub(crate) descriptors: u64,
     pub(crate) mappings: u64,
+    pub(crate) threads: u64,
     pub(crate) bytes: u64,
 }
 
@@ -72,6 +73,8 @@ pub(crate) struct Tally {
     pub(crate) reconnects: u64,
     /// By policy: reliable, latest, keep-last.
     pub(crate) joins: [u64; 3],
+    /// Visits to a watched pool.
+    pub(crate) watched: u64,
     pub(crate) leaves: u64,
     /// Consumers that saw their producer's end.
     pub(crate) closed: u64,
@@ -101,6 +104,7 @@ impl Tally {
             (self.joins[0], "a reliable consumer"),
             (self.joins[1], "a consumer of the latest frame"),
             (self.joins[2], "a consumer of the last few frames"),
+            (self.watched, "a consumer of a watched pool"),
             (self.leaves, "an orderly leave"),
             (random, "a consumer killed at random"),
             (step, "a consumer killed at a step"),
@@ -132,8 +136,8 @@ impl Tally {
             (
                 "consumers",
                 format!(
-                    "{reliable} reliable, {latest} latest, {keep_last} keep-last joined; {} left, {} saw an end, {} were stopped for a while, {} put out, {} forked",
-                    self.leaves, self.closed, self.stops, self.expelled, self.forks
+                    "{reliable} reliable, {latest} latest, {keep_last} keep-last joined, {} said in their seats that they live; {} left, {} saw an end, {} were stopped for a while, {} put out, {} forked",
+                    self.watched, self.leaves, self.closed, self.stops, self.expelled, self.forks
                 ),
             ),
             ("kills", self.kills.to_string()),
@@ -142,6 +146,7 @@ impl Tally {
             ("leaked slots", wrong.slots.to_string()),
             ("leaked fds", wrong.descriptors.to_string()),
             ("leaked mappings", wrong.mappings.to_string()),
+            ("leaked threads", wrong.threads.to_string()),
             (
                 "leaked bytes",
                 format!(
