@@ -1,89 +1,21 @@
 //! Seats, as consumers may write them: before each call of the producer, and at each step in the midst of one, with
 //! honest consumers beside them.
 
+mod checks;
+mod consumers;
+
 use super::honest::{Honest, UNWRITTEN};
 use super::input::Input;
 use super::memory::{Memory, SEATS};
-use crate::shm::{RING, Seat, Shared};
-use crate::signaler::{Acquired, Hot, Policy, Publisher, SeatId, Subscriber, bit, mask};
+use crate::shm::{Seat, Shared};
+use crate::signaler::{Acquired, Hot, Policy, Publisher, Subscriber, bit};
 use crate::step::watch;
+use consumers::Consumers;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The first seats are honest ones.
 const HONEST: usize = 2;
-
-/// Everybody but the producer.
-struct Consumers {
-    input: Input,
-    honest: Vec<Honest>,
-    /// Seats that lie while they are taken.
-    hostile: [Option<(SeatId, Policy)>; SEATS - HONEST],
-    /// Whether anybody did anything since this was last unset.
-    stirred: bool,
-    memory: Memory,
-    /// The sequence written into each slot.
-    content: Vec<u64>,
-}
-
-impl Consumers {
-    /// While the producer is in the midst of something.
-    fn interfere(&mut self) {
-        match self.input.byte() {
-            choice @ 0..=79 => self.lie(usize::from(choice)),
-            choice @ 80..=127 => self.behave(usize::from(choice)),
-            _ => {}
-        }
-    }
-
-    /// A hostile consumer writes to its seat.
-    fn lie(&mut self, which: usize) {
-        self.stirred = true;
-        let seat = &self.memory.seats[HONEST + which % self.hostile.len()];
-        match self.input.below(8) {
-            // As a consumer that reads would, or one that only seems to.
-            0 | 1 => {
-                let tail = self.memory.board.tail().load(Relaxed);
-                let cursor = seat.cursor().load(Relaxed);
-                seat.cursor().store(cursor.wrapping_add(1).min(tail), Relaxed);
-            }
-            2 => {
-                let slot = self.input.below(self.content.len() + 1) as u32;
-                seat.held().fetch_xor(bit(slot % 64), Relaxed);
-            }
-            3 => seat.held().store(0, Relaxed),
-            4 => seat.cursor().store(Seat::RESIGNED, Relaxed),
-            5 => {
-                let tail = self.memory.board.tail().load(Relaxed);
-                seat.cursor().store(self.input.number(tail), Relaxed);
-            }
-            6 => self.memory.bell.words()[0].store(self.input.number(0), Relaxed),
-            _ => {
-                let words = seat.words();
-                let word = &words[self.input.below(words.len())];
-                word.store(self.input.number(word.load(Relaxed)), Relaxed);
-            }
-        }
-    }
-
-    /// An honest consumer does what it is for.
-    fn behave(&mut self, which: usize) {
-        self.stirred = true;
-        let honest = &mut self.honest[which % HONEST];
-        if honest.is_asleep() && which & 8 == 0 {
-            return;
-        }
-        honest.wake();
-        match which >> 1 & 3 {
-            0 | 1 => {
-                honest.take(&self.content);
-            }
-            2 => honest.release(which >> 4, &self.content),
-            _ => honest.arm(),
-        }
-    }
-}
 
 /// The producer, and what it keeps in mind.
 struct Stream {
@@ -225,61 +157,6 @@ impl Stream {
         }
     }
 
-    /// A slot was given out to be written: nobody honest may have anything to do with it.
-    fn check_free(&self, slot: u32) {
-        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
-        assert!(
-            !self.writing.contains(&slot) && !self.views.contains(&slot),
-            "slot {slot} is the producer's own"
-        );
-        let tail = self.ring.len();
-        let kept = tail.saturating_sub(self.history as usize);
-        assert!(!self.ring[kept..].contains(&slot), "slot {slot} is kept as history");
-        for honest in &self.consumers.borrow().honest {
-            assert!(
-                honest.leases.iter().all(|lease| lease.slot != slot),
-                "slot {slot} is leased by {honest:?}"
-            );
-            let unread = &self.ring[honest.next_of(tail as u64) as usize..];
-            assert!(!unread.contains(&slot), "slot {slot} is unread by {honest:?}");
-        }
-    }
-
-    /// No slot was to be had: each must be in use, by the rules, and no seat beyond what it is allowed.
-    /// Nothing that would have freed none has been taken from anyone.
-    fn check_full(&self, evicted: u64) {
-        let consumers = self.consumers.borrow();
-        if consumers.stirred {
-            return;
-        }
-        assert_eq!(self.publisher.evicted(), evicted, "frames were evicted for nothing");
-        let of = |slots: &[u32]| slots.iter().fold(0, |all, slot| all | bit(*slot));
-        let kept = self.ring.len().saturating_sub(self.history as usize);
-        let mut used = of(&self.writing) | of(&self.views) | of(&self.ring[kept..]);
-        let seats = self.memory.seats.iter();
-        let policies = [Some(Policy::Reliable), None].into_iter();
-        let policies = policies.chain(consumers.hostile.iter().map(|taken| taken.map(|(_, policy)| policy)));
-        for (number, (seat, policy)) in seats.zip(policies).enumerate() {
-            if number >= HONEST && policy.is_none() {
-                continue;
-            }
-            let (cursor, held) = (seat.cursor().load(Relaxed), seat.held().load(Relaxed));
-            assert!(held.count_ones() <= self.max_held, "seat {number} holds {held:#b} and stays");
-            assert!(held & !mask(self.slots) == 0, "seat {number} holds {held:#b} and stays");
-            used |= held;
-            if policy == Some(Policy::Reliable) && cursor < Seat::EXPELLED {
-                let unread = self.ring.get(cursor as usize..).expect("a cursor beyond the tail is found");
-                assert!(
-                    unread.len() <= self.slots as usize,
-                    "seat {number} is {} behind and stays",
-                    unread.len()
-                );
-                used |= of(unread);
-            }
-        }
-        assert_eq!(used, mask(self.slots), "no slot is given although one is free");
-    }
-
     fn publish(&mut self, which: usize) {
         if self.writing.is_empty() {
             return;
@@ -332,28 +209,6 @@ impl Stream {
         let gone = self.consumers.borrow_mut().hostile[place].take();
         if let Some((id, _)) = gone {
             assert!(self.publisher.leave(id).is_some(), "a seat that is there");
-        }
-    }
-
-    /// What the producer tells about its consumers.
-    fn look(&self) {
-        let consumers = self.consumers.borrow();
-        let taken = consumers.hostile.iter().flatten().count();
-        assert_eq!(self.publisher.members().count(), HONEST + taken);
-        for member in self.publisher.members() {
-            assert!(member.held <= self.slots && member.unread <= self.slots);
-        }
-    }
-
-    /// Nobody honest sleeps while there is something to read.
-    fn check_awake(&self) {
-        for honest in &self.consumers.borrow().honest {
-            let tail = self.ring.len() as u64;
-            let unread = tail - honest.next_of(tail);
-            let news = unread > 0 || honest.is_out();
-            assert!(!news || !honest.is_asleep(), "{honest:?} sleeps with {unread} to read");
-            assert!(unread <= u64::from(self.slots).min(RING as u64));
-            assert!(honest.leases.len() <= self.max_held as usize);
         }
     }
 
