@@ -1,7 +1,7 @@
 //! Peers that break every rule, on either side. A consumer wastes its own seat, a producer its own frames; nobody else
 //! notices more than the time that takes.
 //!
-//! `cargo xtask test hostile` runs this with the scribbler, whose numbers it shows; see `scribbler.rs` for a long run.
+//! `cargo xtask test hostile` runs this with the scribbler, whose numbers it shows; see `scribbler/` for a long run.
 
 #![cfg(not(any(bips_loom, bips_shuttle)))]
 
