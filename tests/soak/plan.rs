@@ -101,7 +101,7 @@ impl Plan {
             polls: false,
             forks: dice.one_in(8),
             lingers: if dice.one_in(2) { dice.between(5, 60) } else { 0 },
-            stopped: dice.one_in(6).then(|| (lasts.mul_f64(0.4), dice.millis(20, 250))),
+            stopped: dice.one_in(4).then(|| (lasts.mul_f64(0.4), dice.millis(20, 250))),
             lasts,
             end: End::Leave,
         };
