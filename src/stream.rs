@@ -109,14 +109,14 @@ pub enum AccessRule {
     /// The producer's own user, and root.
     #[default]
     Owner,
-    /// Members of this Unix group.
+    /// Members of this Unix group, by its name or its number.
     Group(String),
     /// Whoever can reach the runtime directory. The rule for containers with users of their own.
     Directory,
 }
 
 impl AccessRule {
-    /// From `owner`, `group:NAME` or `directory`.
+    /// From `owner`, `group:NAME` (or its number) or `directory`.
     ///
     /// # Errors
     /// `InvalidArgument` for anything else.

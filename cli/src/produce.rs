@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Buffers in the pool, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = args::whole(0u32..))]
     slots: u32,
-    /// Who may consume: owner, group:NAME or directory
+    /// Who may consume: owner, group:NAME (or its number) or directory
     #[arg(long, value_name = "RULE", default_value = "owner", value_parser = access)]
     access: AccessRule,
     /// What to do about consumers that hold the stream up: wait, or expel:SECONDS

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FlockArg, OFlag, open, openat, renameat};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat};
-use nix::unistd::{AccessFlags, Group, UnlinkatFlags, access, chown, ftruncate, unlinkat, write};
+use nix::unistd::{AccessFlags, Gid, Group, UnlinkatFlags, access, chown, ftruncate, unlinkat, write};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -184,12 +184,15 @@ impl Claim {
         let mode = match rule {
             AccessRule::Owner => 0o600,
             AccessRule::Group(name) => {
-                let group = Group::from_name(name).ok().flatten().ok_or_else(|| {
+                // Like chgrp: a name first. A container often has a group's number and no name for it.
+                let named = Group::from_name(name).ok().flatten().map(|group| group.gid);
+                let numbered = || name.parse().ok().filter(|gid| *gid != u32::MAX).map(Gid::from_raw);
+                let gid = named.or_else(numbered).ok_or_else(|| {
                     Error::invalid(format!(
-                        "there is no group {name:?} here; make it, or use access \"directory\""
+                        "there is no group {name:?} here; make it, give its number, or use access \"directory\""
                     ))
                 })?;
-                chown(path.as_str(), None, Some(group.gid)).map_err(|errno| {
+                chown(path.as_str(), None, Some(gid)).map_err(|errno| {
                     failed(errno).hint("the producer must be root or a member of that group")
                 })?;
                 0o660
