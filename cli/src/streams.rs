@@ -27,22 +27,33 @@ pub(crate) struct InfoArgs {
 
 /// Every stream that answers; one that ends while we ask is no longer there, and that is no error.
 pub(crate) fn all(place: &Place) -> Outcome<Vec<StreamInfo>> {
-    let mut streams = Vec::new();
+    Ok(asked(place)?.0)
+}
+
+/// The same, and how many there are besides.
+fn asked(place: &Place) -> Outcome<(Vec<StreamInfo>, usize)> {
+    let (mut streams, mut silent) = (Vec::new(), 0);
     for name in bips::streams(place.path())? {
         match bips::query(&name, place.path()) {
             Ok(info) => streams.push(info),
             Err(error) if error.kind() == bips::ErrorKind::NotFound => {}
             // One that refuses to answer must not hide the others.
-            Err(error) => eprintln!("bips: {name}: {error}"),
+            Err(error) => {
+                silent += 1;
+                eprintln!("bips: {name}: {error}");
+            }
         }
     }
-    Ok(streams)
+    Ok((streams, silent))
 }
 
 pub(crate) fn ls(args: &LsArgs, place: &Place) -> Outcome {
-    let streams = all(place)?;
+    let (streams, silent) = asked(place)?;
     if args.json {
         return output::json(&streams.iter().map(info_json).collect());
+    }
+    if streams.is_empty() && silent > 0 {
+        return output::line(format!("no stream answers; {silent} of them don't, see above"));
     }
     if streams.is_empty() {
         let directory = bips::runtime_dir(place.path())?;

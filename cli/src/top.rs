@@ -55,8 +55,18 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
 }
 
 fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> Table {
-    let mut table =
-        Table::new(["STREAM / CONSUMER", "CONTENT", "FPS", "FRAMES", "HELD", "FOR", "UNREAD", "MISSED"]);
+    let mut table = Table::new([
+        "STREAM / CONSUMER",
+        "CONTENT",
+        "FPS",
+        "FRAMES",
+        "HELD",
+        "FOR",
+        "UNREAD",
+        "FOR",
+        "MISSED",
+        "",
+    ]);
     for info in streams {
         table.row([
             info.name.clone(),
@@ -67,6 +77,11 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
             String::new(),
             String::new(),
             String::new(),
+            String::new(),
+            match info.expelled {
+                0 => String::new(),
+                many => format!("{many} put out so far"),
+            },
         ]);
         for consumer in &info.consumers {
             table.row([
@@ -77,7 +92,9 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
                 consumer.held.to_string(),
                 streams::age(consumer.held, consumer.held_for),
                 consumer.unread.to_string(),
+                streams::age(consumer.unread, consumer.unread_for),
                 consumer.missed.to_string(),
+                if consumer.expelled { "put out, not gone".into() } else { String::new() },
             ]);
         }
     }
