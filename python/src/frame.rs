@@ -1,7 +1,7 @@
 //! `bips.Frame`: one received frame, its facts and its memory.
 
 use crate::errors::{OrRaise, invalid};
-use crate::export::{self, Exports, Origin, Tensor, memory_methods};
+use crate::export::{self, Exports, Hold, Origin, Tensor, memory_methods};
 use crate::fork::Birth;
 use crate::view::View;
 use parking_lot::Mutex;
@@ -81,7 +81,7 @@ impl Frame {
 
 impl Exports for Frame {
     fn tensor(&self) -> PyResult<Tensor> {
-        Ok(Tensor::frame(&self.lease()?))
+        Ok(Hold::frame(&self.lease()?))
     }
 }
 
@@ -100,7 +100,7 @@ memory_methods! {
     ///
     /// consumer.stats["bytes_copied"] counts all of it, since which pages get written isn't known.
     fn private(&self) -> PyResult<View> {
-        let tensor = Tensor::private(self.lease()?).or_raise()?;
+        let tensor = Hold::private(self.lease()?).or_raise()?;
         self.origin.count(tensor.nbytes());
         Ok(View::new(tensor, &self.origin, self.birth))
     }
@@ -110,7 +110,7 @@ memory_methods! {
     /// Raises bips.InvalidArgument when there is no such plane.
     fn plane(&self, i: i64) -> PyResult<View> {
         let lease = self.lease()?;
-        let tensor = Tensor::frame(&lease).plane(lease.planes(), i)?;
+        let tensor = Hold::frame(&lease).plane(lease.planes(), i).or_raise()?;
         Ok(View::new(tensor, &self.origin, self.birth))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::errors::{OrRaise, invalid};
-use crate::export::{Exports, Origin, Tensor, memory_methods};
+use crate::export::{Exports, Hold, Origin, Tensor, memory_methods};
 use crate::fork::Birth;
 use crate::view::View;
 use bips::{Content, Description, Fence, FrameMut, MAX_METADATA, Shape};
@@ -77,7 +77,7 @@ impl WritableFrame {
 
 impl Exports for WritableFrame {
     fn tensor(&self) -> PyResult<Tensor> {
-        self.with(|frame| Tensor::slot(frame.hold(), frame.content()))
+        self.with(|frame| Hold::slot(frame.hold(), frame.content()))
     }
 }
 
@@ -88,7 +88,7 @@ memory_methods! {
     ///
     /// Raises bips.InvalidArgument when there is no such plane.
     fn plane(&self, i: i64) -> PyResult<View> {
-        let tensor = self.tensor()?.plane(self.content()?.planes(), i)?;
+        let tensor = self.tensor()?.plane(self.content()?.planes(), i).or_raise()?;
         Ok(View::new(tensor, &self.origin, self.birth))
     }
 

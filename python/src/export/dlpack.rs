@@ -1,18 +1,13 @@
 //! DLPack capsules, and the owner each of them drops when its consumer is done.
 
-use super::abi::{
-    self, CPU, DataType, FLAG_IS_COPIED, FLAG_READ_ONLY, LEGACY, Managed, ManagedVersioned, VERSION,
-    VERSIONED, Version,
-};
-use super::tensor::{ALIGNMENT, Hold, MAX_DIMS};
 use super::{Origin, Tensor};
+use bips_dlpack::abi::{CPU, FLAG_IS_COPIED, LEGACY, Managed, ManagedVersioned, VERSION, VERSIONED, Version};
+use bips_dlpack::{ALIGNMENT, to_legacy, to_versioned};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use std::ffi::{CStr, c_void};
-use std::mem::offset_of;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{NonNull, null_mut};
 
 /// What a caller of `__dlpack__` asks for, once its arguments are checked.
@@ -69,45 +64,25 @@ pub(crate) fn to_capsule<'py>(
     }
     match request.version {
         Some(version) => {
-            let managed = to_managed(tensor, version, flags)?;
+            let managed = to_versioned(tensor, version, flags).map_err(buffer_error)?;
             // SAFETY: the destructor takes a `ManagedVersioned` by this name, on any thread, and frees it once.
             let capsule = unsafe { capsule(py, managed.cast(), VERSIONED, drop_versioned_capsule) };
             capsule.inspect_err(|_| {
                 // SAFETY: no capsule took it over.
-                unsafe { delete_versioned(managed.as_ptr()) }
+                unsafe { drop_versioned(managed.as_ptr()) }
             })
         }
         None => {
             check_legacy(&tensor, origin)?;
-            let managed = Owner::<Managed>::leak(tensor, |tensor| Managed {
-                tensor,
-                context: null_mut(),
-                deleter: Some(delete_legacy),
-            })?;
+            let managed = to_legacy(tensor).map_err(buffer_error)?;
             // SAFETY: the destructor takes a `Managed` by this name, on any thread, and frees it once.
             let capsule = unsafe { capsule(py, managed.cast(), LEGACY, drop_legacy_capsule) };
             capsule.inspect_err(|_| {
                 // SAFETY: no capsule took it over.
-                unsafe { delete_legacy(managed.as_ptr()) }
+                unsafe { drop_legacy(managed.as_ptr()) }
             })
         }
     }
-}
-
-/// A tensor as C code takes it over; its `deleter` must be called once.
-pub(super) fn to_managed(
-    tensor: Tensor,
-    version: Version,
-    flags: u64,
-) -> PyResult<NonNull<ManagedVersioned>> {
-    let flags = if tensor.writable() { flags } else { flags | FLAG_READ_ONLY };
-    Owner::<ManagedVersioned>::leak(tensor, |tensor| ManagedVersioned {
-        version,
-        context: null_mut(),
-        deleter: Some(delete_versioned),
-        flags,
-        tensor,
-    })
 }
 
 /// Callers of before 1.0 know no flags and no unaligned memory.
@@ -128,75 +103,28 @@ fn check_legacy(tensor: &Tensor, origin: &Origin) -> PyResult<()> {
     Ok(())
 }
 
-/// What a `deleter` frees: the structure the consumer sees, first, then what that points to and keeps alive.
-#[repr(C)]
-struct Owner<M> {
-    managed: M,
-    shape: [i64; MAX_DIMS],
-    /// In elements.
-    strides: [i64; MAX_DIMS],
-    hold: Hold,
+/// What DLPack can't say, as its callers expect to hear it.
+pub(super) fn buffer_error(error: bips::Error) -> PyErr {
+    PyBufferError::new_err(error.to_string())
 }
 
-impl<M> Owner<M> {
-    /// Moves the description of `tensor` and its hold to the heap; freed by [`Owner::delete`].
-    fn leak(tensor: Tensor, wrap: impl FnOnce(abi::Tensor) -> M) -> PyResult<NonNull<M>> {
-        let dtype = tensor.dtype();
-        let size = dtype.size() as i64;
-        let mut strides = [0; MAX_DIMS];
-        for (to, bytes) in strides.iter_mut().zip(tensor.strides()) {
-            if bytes % size != 0 {
-                return Err(PyBufferError::new_err(format!(
-                    "steps of {bytes} bytes are no whole number of {dtype} elements, which DLPack can't say; use \
-                     .copy() or the buffer protocol"
-                )));
-            }
-            *to = bytes / size;
-        }
-        let mut shape = [0; MAX_DIMS];
-        shape[..tensor.shape().len()].copy_from_slice(tensor.shape());
-
-        let owner: *mut Self = Box::into_raw(Box::<Self>::new_uninit()).cast();
-        let managed = wrap(abi::Tensor {
-            data: tensor.data().cast(),
-            device: CPU,
-            ndim: tensor.shape().len() as i32,
-            dtype: DataType { code: dtype.code(), bits: dtype.bits(), lanes: dtype.lanes() },
-            shape: owner.wrapping_byte_add(offset_of!(Self, shape)).cast(),
-            strides: owner.wrapping_byte_add(offset_of!(Self, strides)).cast(),
-            byte_offset: 0,
-        });
-        // SAFETY: `owner` was allocated for just this, and nobody else knows it yet.
-        unsafe { owner.write(Self { managed, shape, strides, hold: tensor.into_hold() }) };
-        Ok(NonNull::new(owner.cast()).expect("a box is never null"))
-    }
-
-    /// Drops everything behind a pointer from [`Owner::leak`]. Never unwinds into C.
-    ///
-    /// # Safety
-    /// `managed` comes from `leak` of this same `M`, and isn't used again.
-    unsafe fn delete(managed: *mut M) {
-        // SAFETY: the managed structure is the first field of the boxed owner, whose only owner the caller is.
-        let owner = unsafe { Box::from_raw(managed.cast::<Self>()) };
-        if catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err() {
-            // The lease stays taken; the process of the consumer lives on.
-        }
+/// # Safety
+/// `managed` is null, or a tensor that nobody took over.
+unsafe fn drop_legacy(managed: *mut Managed) {
+    // SAFETY: the caller's promise.
+    if let Some(deleter) = unsafe { managed.as_ref() }.and_then(|managed| managed.deleter) {
+        // SAFETY: as above, so this is the only call.
+        unsafe { deleter(managed) }
     }
 }
 
-/// The `deleter` of legacy tensors: any thread, no interpreter.
-unsafe extern "C" fn delete_legacy(managed: *mut Managed) {
-    if !managed.is_null() {
-        // SAFETY: DLPack's consumers pass the tensor they took from the capsule, once.
-        unsafe { Owner::delete(managed) }
-    }
-}
-
-/// The `deleter` of versioned tensors: any thread, no interpreter.
-unsafe extern "C" fn delete_versioned(managed: *mut ManagedVersioned) {
-    if !managed.is_null() {
-        // SAFETY: DLPack's consumers pass the tensor they took from the capsule, once.
-        unsafe { Owner::delete(managed) }
+/// # Safety
+/// `managed` is null, or a tensor that nobody took over.
+unsafe fn drop_versioned(managed: *mut ManagedVersioned) {
+    // SAFETY: the caller's promise.
+    if let Some(deleter) = unsafe { managed.as_ref() }.and_then(|managed| managed.deleter) {
+        // SAFETY: as above, so this is the only call.
+        unsafe { deleter(managed) }
     }
 }
 
@@ -233,12 +161,12 @@ unsafe extern "C" fn drop_legacy_capsule(capsule: *mut ffi::PyObject) {
     // SAFETY: CPython calls a destructor with its capsule, attached.
     let managed = unsafe { unconsumed(capsule, LEGACY) };
     // SAFETY: a capsule of this name that nobody consumed still owns its tensor.
-    unsafe { delete_legacy(managed.cast()) }
+    unsafe { drop_legacy(managed.cast()) }
 }
 
 unsafe extern "C" fn drop_versioned_capsule(capsule: *mut ffi::PyObject) {
     // SAFETY: CPython calls a destructor with its capsule, attached.
     let managed = unsafe { unconsumed(capsule, VERSIONED) };
     // SAFETY: a capsule of this name that nobody consumed still owns its tensor.
-    unsafe { delete_versioned(managed.cast()) }
+    unsafe { drop_versioned(managed.cast()) }
 }

@@ -1,12 +1,13 @@
 //! DLPack's C exchange table, both ways: torch's own, through which a frame becomes a tensor in a third of the
 //! time of `torch.from_dlpack`, and ours, through which C code (TVM FFI) takes frames without calling Python.
 
-use super::abi::{
-    self, EXCHANGE, ExchangeApi, ExchangeHeader, ManagedVersioned, SetError, ToObject, VERSION, Version,
-};
-use super::dlpack::to_managed;
+use super::dlpack::buffer_error;
 use super::{Exports, Tensor};
 use crate::{Frame, View, WritableFrame};
+use bips_dlpack::abi::{
+    self, EXCHANGE, ExchangeApi, ExchangeHeader, ManagedVersioned, SetError, ToObject, VERSION, Version,
+};
+use bips_dlpack::to_versioned;
 use pyo3::exceptions::{PyBufferError, PyImportError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -35,7 +36,7 @@ pub(crate) fn to_torch<'py>(owner: &Bound<'py, PyAny>, tensor: Tensor) -> PyResu
         // A torch of before the exchange table.
         return import_torch(py)?.call_method1(intern!(py, "from_dlpack"), (owner,));
     };
-    let managed = to_managed(tensor, api.version, 0)?;
+    let managed = to_versioned(tensor, api.version, 0).map_err(buffer_error)?;
     let mut object = null_mut();
     // SAFETY: the function comes from torch's table of a version we know; it takes `managed` over.
     let failed = unsafe { (api.to_object)(managed.as_ptr(), &raw mut object) };
@@ -102,7 +103,7 @@ unsafe extern "C" fn from_object(object: *mut c_void, out: *mut *mut ManagedVers
     guarded(|py| {
         // SAFETY: the table's callers pass a Python object they hold a reference to.
         let object = unsafe { Bound::from_borrowed_ptr(py, object.cast::<ffi::PyObject>()) };
-        let managed = to_managed(tensor_of(&object)?, VERSION, 0)?;
+        let managed = to_versioned(tensor_of(&object)?, VERSION, 0).map_err(buffer_error)?;
         // SAFETY: the table's callers pass a place for the result.
         unsafe { out.write(managed.as_ptr()) };
         Ok(())

@@ -2,19 +2,18 @@
 //!
 //! All `unsafe` code of the package is in this folder.
 
-mod abi;
 mod buffer;
 mod dlpack;
 mod exchange;
+mod hold;
 mod methods;
-mod tensor;
 
-pub(crate) use abi::CPU;
+pub(crate) use bips_dlpack::abi::CPU;
 pub(crate) use buffer::{fill_buffer, release_buffer};
 pub(crate) use dlpack::{Request, to_capsule};
 pub(crate) use exchange::{exchange_capsule, to_torch};
+pub(crate) use hold::{Hold, Tensor};
 pub(crate) use methods::memory_methods;
-pub(crate) use tensor::Tensor;
 
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -75,5 +74,5 @@ pub(crate) fn copy(py: Python<'_>, tensor: &Tensor, origin: &Origin) -> PyResult
         ))
     })?;
     origin.count(nbytes);
-    Ok(copy)
+    Ok(copy.held_by(Hold::Owned))
 }

@@ -1,39 +1,25 @@
 //! A piece of memory with its layout and whatever keeps it valid: the one thing every export is made from.
 
-use crate::errors::invalid;
-use bips::{Content, DType, Plane};
-use pyo3::PyResult;
+use bips::{Content, DType, Error, ErrorKind, Frame, Plane, Result};
 use std::mem::{MaybeUninit, offset_of};
 use std::sync::Arc;
 
-pub(crate) const MAX_DIMS: usize = bips::MAX_DIMS;
+/// Most dimensions a tensor has.
+pub const MAX_DIMS: usize = bips::MAX_DIMS;
 
 /// Callers of DLPack before 1.0 (TensorFlow) abort on memory aligned to less than this.
-pub(crate) const ALIGNMENT: usize = 64;
+pub const ALIGNMENT: usize = 64;
 
-type PrivateView = bips::PrivateView<Arc<bips::Frame>>;
+/// Memory for a copy, with the alignment that frames have.
+pub type Lines = Arc<Vec<Line>>;
 
-/// What keeps the memory of a [`Tensor`] valid. It is only ever cloned and dropped, on any thread, without the
-/// interpreter.
-#[derive(Clone)]
-pub(crate) enum Hold {
-    /// The lease of a received frame.
-    Frame(#[allow(dead_code, reason = "held for its drop")] Arc<bips::Frame>),
-    /// A slot being written, or written and published.
-    Slot(#[allow(dead_code, reason = "held for its drop")] bips::SlotHold),
-    /// A copy-on-write view of a frame, which holds the lease itself.
-    Private(#[allow(dead_code, reason = "held for its drop")] Arc<PrivateView>),
-    /// A copy in this process's own memory.
-    Owned(#[allow(dead_code, reason = "held for its drop")] Arc<Vec<Line>>),
-}
-
-/// Gives copies the alignment frames have.
+/// [`ALIGNMENT`] bytes of it.
 #[repr(C, align(64))]
-pub(crate) struct Line([MaybeUninit<u8>; ALIGNMENT]);
+pub struct Line([MaybeUninit<u8>; ALIGNMENT]);
 
-/// Memory, its layout, and its [`Hold`].
-#[derive(Clone)]
-pub(crate) struct Tensor {
+/// Memory, its layout, and what keeps it valid, which is only ever cloned and dropped, on any thread.
+#[derive(Clone, Debug)]
+pub struct Tensor<H> {
     data: *mut u8,
     dtype: DType,
     ndim: usize,
@@ -41,17 +27,29 @@ pub(crate) struct Tensor {
     /// In bytes.
     strides: [i64; MAX_DIMS],
     writable: bool,
-    hold: Hold,
+    hold: H,
 }
 
 // SAFETY: the pointer is an address inside memory that `hold`, which may go to any thread, keeps mapped. Reading
 // and writing through it is up to those the tensor is exported to, as it is for memory shared between processes.
-unsafe impl Send for Tensor {}
+unsafe impl<H: Send> Send for Tensor<H> {}
 // SAFETY: as above; a shared tensor only hands out copies of its fields.
-unsafe impl Sync for Tensor {}
+unsafe impl<H: Sync> Sync for Tensor<H> {}
 
-impl Tensor {
-    fn new(data: *mut u8, dtype: DType, shape: &[u64], strides: &[i64], writable: bool, hold: Hold) -> Self {
+impl<H> Tensor<H> {
+    /// Memory from `data` on.
+    ///
+    /// # Safety
+    /// While `hold` or a clone of it lives, all elements from `data` on that `shape` and `strides` (in bytes) reach lie
+    /// in memory that is mapped, writable if `writable`.
+    pub unsafe fn new(
+        data: *mut u8,
+        dtype: DType,
+        shape: &[u64],
+        strides: &[i64],
+        writable: bool,
+        hold: H,
+    ) -> Self {
         let mut tensor = Self {
             data,
             dtype,
@@ -70,75 +68,62 @@ impl Tensor {
         tensor
     }
 
-    /// The memory of a received frame.
-    pub(crate) fn frame(frame: &Arc<bips::Frame>) -> Self {
-        Self::new(
-            frame.as_ptr().cast_mut(),
-            frame.dtype(),
-            frame.shape(),
-            frame.strides(),
-            !frame.readonly(),
-            Hold::Frame(Arc::clone(frame)),
-        )
-    }
-
-    /// The memory of a slot that is being written; `content` is what the stream's frames hold.
-    pub(crate) fn slot(hold: bips::SlotHold, content: &Content) -> Self {
-        Self::new(
-            hold.as_mut_ptr(),
-            content.dtype(),
-            content.shape(),
-            content.strides(),
-            true,
-            Hold::Slot(hold),
-        )
-    }
-
-    /// A copy-on-write view of a frame, laid out as the frame is.
+    /// The memory of a received frame, of which `lease` is a hold.
     ///
-    /// # Errors
-    /// `Unsupported` by memory that has none, `InvalidArgument` while the frame has one already.
-    pub(crate) fn private(frame: Arc<bips::Frame>) -> bips::Result<Self> {
-        let view = Arc::new(PrivateView::of(frame)?);
-        let (data, frame, hold) = (view.as_mut_ptr(), view.frame(), Hold::Private(Arc::clone(&view)));
-        Ok(Self::new(data, frame.dtype(), frame.shape(), frame.strides(), true, hold))
+    /// # Safety
+    /// `frame` is not released while `lease` or a clone of it lives.
+    pub unsafe fn of_frame(frame: &Frame, lease: H) -> Self {
+        let (shape, strides, writable) = (frame.shape(), frame.strides(), !frame.readonly());
+        // SAFETY: a frame's content lies in its slot, which is mapped as long as the frame is leased.
+        unsafe { Self::new(frame.as_ptr().cast_mut(), frame.dtype(), shape, strides, writable, lease) }
+    }
+
+    /// Memory from `data` on that is laid out as `content` says.
+    ///
+    /// # Safety
+    /// While `hold` or a clone of it lives, `content.nbytes()` bytes from `data` on are mapped and writable.
+    pub unsafe fn of_content(data: *mut u8, content: &Content, hold: H) -> Self {
+        // SAFETY: the elements of a content lie in its bytes.
+        unsafe { Self::new(data, content.dtype(), content.shape(), content.strides(), true, hold) }
     }
 
     /// One of the planes of this image: rows x elements of a row. Of one plane, all of it.
     ///
     /// # Errors
     /// `InvalidArgument` when there is no such plane.
-    pub(crate) fn plane(self, planes: &[Plane], index: i64) -> PyResult<Self> {
+    pub fn plane(self, planes: &[Plane], index: i64) -> Result<Self> {
         let plane = usize::try_from(index).ok().and_then(|index| planes.get(index)).ok_or_else(|| {
             let count = planes.len();
-            invalid(format!("there is no plane {index}; this frame has {count}, the first is plane 0"))
+            Error::new(
+                ErrorKind::InvalidArgument,
+                format!("there is no plane {index}; this frame has {count}, the first is plane 0"),
+            )
         })?;
         if planes.len() == 1 {
             return Ok(self);
         }
         let element = self.dtype.size() as u64;
-        Ok(Self::new(
-            self.data.wrapping_add(plane.offset as usize),
-            self.dtype,
-            &[plane.rows, plane.width / element],
-            &[plane.stride.cast_signed(), element.cast_signed()],
-            self.writable,
-            self.hold,
-        ))
+        let data = self.data.wrapping_add(plane.offset as usize);
+        let (shape, strides) =
+            ([plane.rows, plane.width / element], [plane.stride.cast_signed(), element.cast_signed()]);
+        // SAFETY: planes lie in their image's memory, which `hold` keeps.
+        Ok(unsafe { Self::new(data, self.dtype, &shape, &strides, self.writable, self.hold) })
     }
 
     /// The same content, C-contiguous, in fresh memory of this process; `None` when there is no such memory.
-    pub(crate) fn copy(&self) -> Option<Self> {
+    pub fn copy(&self) -> Option<Tensor<Lines>> {
         let nbytes = self.nbytes();
         let mut lines: Vec<Line> = Vec::new();
         lines.try_reserve_exact(nbytes.div_ceil(ALIGNMENT)).ok()?;
         let data: *mut u8 = lines.as_mut_ptr().cast();
-        let mut copy = Self {
+        let mut copy = Tensor {
             data,
+            dtype: self.dtype,
+            ndim: self.ndim,
+            shape: self.shape,
             strides: [0; MAX_DIMS],
             writable: true,
-            hold: Hold::Owned(Arc::new(lines)),
-            ..self.clone()
+            hold: Arc::new(lines),
         };
         let mut stride = self.dtype.size().cast_signed() as i64;
         for (to, length) in copy.strides.iter_mut().zip(self.shape()).rev() {
@@ -176,44 +161,48 @@ impl Tensor {
         }
     }
 
-    pub(crate) fn dtype(&self) -> DType {
+    /// Type of an element.
+    pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    pub(crate) fn data(&self) -> *mut u8 {
+    /// The first element.
+    pub fn data(&self) -> *mut u8 {
         self.data
     }
 
-    pub(crate) fn shape(&self) -> &[i64] {
+    /// Lengths of the dimensions, in elements.
+    pub fn shape(&self) -> &[i64] {
         &self.shape[..self.ndim]
     }
 
     /// In bytes.
-    pub(crate) fn strides(&self) -> &[i64] {
+    pub fn strides(&self) -> &[i64] {
         &self.strides[..self.ndim]
     }
 
-    pub(crate) fn writable(&self) -> bool {
+    /// Whether it may be written to.
+    pub fn writable(&self) -> bool {
         self.writable
     }
 
     /// Bytes of all elements, gaps not counted.
-    pub(crate) fn nbytes(&self) -> usize {
+    pub fn nbytes(&self) -> usize {
         self.shape().iter().product::<i64>() as usize * self.dtype.size()
     }
 
     /// Whether the address suits callers that assume [`ALIGNMENT`].
-    pub(crate) fn is_aligned(&self) -> bool {
+    pub fn is_aligned(&self) -> bool {
         self.data.addr().is_multiple_of(ALIGNMENT) || self.nbytes() == 0
     }
 
     /// Whether the elements lie without gaps, the last dimension fastest.
-    pub(crate) fn is_c_contiguous(&self) -> bool {
+    pub fn is_c_contiguous(&self) -> bool {
         self.is_contiguous(self.shape().iter().zip(self.strides()).rev())
     }
 
     /// Whether the elements lie without gaps, the first dimension fastest.
-    pub(crate) fn is_f_contiguous(&self) -> bool {
+    pub fn is_f_contiguous(&self) -> bool {
         self.is_contiguous(self.shape().iter().zip(self.strides()))
     }
 
@@ -228,16 +217,23 @@ impl Tensor {
     }
 
     /// Where the lengths lie in the tensor behind `this`.
-    pub(super) fn shape_in(this: *mut Self) -> *mut isize {
+    pub fn shape_in(this: *mut Self) -> *mut isize {
         this.wrapping_byte_add(offset_of!(Self, shape)).cast()
     }
 
     /// Where the strides, in bytes, lie in the tensor behind `this`.
-    pub(super) fn strides_in(this: *mut Self) -> *mut isize {
+    pub fn strides_in(this: *mut Self) -> *mut isize {
         this.wrapping_byte_add(offset_of!(Self, strides)).cast()
     }
 
-    pub(super) fn into_hold(self) -> Hold {
+    /// The same memory, kept valid by what `wrap` makes of its hold.
+    pub fn held_by<K>(self, wrap: impl FnOnce(H) -> K) -> Tensor<K> {
+        let Self { data, dtype, ndim, shape, strides, writable, hold } = self;
+        Tensor { data, dtype, ndim, shape, strides, writable, hold: wrap(hold) }
+    }
+
+    /// What keeps it valid.
+    pub(crate) fn into_hold(self) -> H {
         self.hold
     }
 }
