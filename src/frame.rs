@@ -163,6 +163,11 @@ impl Frame {
         PrivateView::of(self)
     }
 
+    /// Whether it was received in the process that this one was forked from, which has the lease.
+    pub fn is_forked(&self) -> bool {
+        !self.is_ours()
+    }
+
     fn is_ours(&self) -> bool {
         self.process == fork::process_number()
     }

@@ -1,0 +1,190 @@
+//! Consumers.
+
+use crate::args::{self, Answer, Place, read};
+use crate::frame::{Leased, bips_frame};
+use crate::handle::{self, handled};
+use crate::info::{ConsumerStats, Layout};
+use crate::options::{self, ConsumerOptions};
+use crate::status::Status::{BIPS_CLOSED, BIPS_TIMEOUT};
+use crate::status::{Failure, Outcome, Status, call, invalid};
+use bips::{ReceiveError, Wait};
+use std::ffi::{c_char, c_int};
+use std::sync::{Mutex, TryLockError};
+
+/// Takes frames from one stream. One thread at a time, others are refused; any thread.
+#[allow(non_camel_case_types, reason = "as C writes them")]
+pub struct bips_consumer(());
+
+struct Consumer(Mutex<bips::Consumer>);
+handled!(Consumer, bips_consumer, 2, "a consumer");
+
+/// How a stream ended for a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(non_camel_case_types, reason = "as C writes them")]
+#[repr(i32)]
+pub enum Ending {
+    /// It goes on.
+    BIPS_NOT_ENDED = 0,
+    /// Its producer closed it.
+    BIPS_ENDED_CLOSED = 1,
+    /// The connection broke without that: the producer died, or takes this consumer for one that broke the protocol.
+    BIPS_ENDED_DIED = 2,
+    /// Its producer goes on, but put this consumer out because it held the stream up. Frames that it leases stay whole.
+    BIPS_ENDED_EXPELLED = 3,
+    /// In another way, which a later version will name.
+    BIPS_ENDED_OTHERWISE = 255,
+}
+
+/// Joins the stream `name`, waiting for its producer to appear as long as `timeout_ns` says: 0 tries once, negative
+/// waits for ever. `options` may be NULL: a reliable consumer that does not reconnect.
+///
+/// BIPS_NOT_FOUND or BIPS_TIMEOUT, with what is published instead; BIPS_ACCESS_DENIED, BIPS_UNSUPPORTED,
+/// BIPS_PROTOCOL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_consumer_connect(
+    name: *const c_char,
+    options: *const ConsumerOptions,
+    timeout_ns: i64,
+    consumer: *mut *mut bips_consumer,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(consumer, "the consumer") }?;
+        // SAFETY: as the header says, text or NULL.
+        let name = unsafe { args::name(name) }?;
+        // SAFETY: as the header says, a structure of its size or NULL.
+        let options = unsafe { read(options) }?;
+        // SAFETY: as the header says of what the structure points to.
+        let builder = unsafe { options::consumer(name, &options) }?;
+        let connected = builder.wait(args::wait(timeout_ns)).connect()?;
+        place.put(handle::insert(Consumer(Mutex::new(connected)))?);
+        Ok(())
+    })
+}
+
+/// The next frame: a lease, until `bips_frame_release`. `timeout_ns`: 0 tries once, negative waits for ever.
+///
+/// BIPS_TIMEOUT; BIPS_CLOSED once the producer ended and every frame it published has been received
+/// (`bips_consumer_get_ending` says how); BIPS_TOO_MANY_HELD: release one first; BIPS_PROTOCOL; BIPS_FORKED;
+/// BIPS_UNSUPPORTED when the next producer of the name can't be joined.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_consumer_receive(
+    consumer: *const bips_consumer,
+    timeout_ns: i64,
+    frame: *mut *mut bips_frame,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(frame, "the frame") }?;
+        with(consumer, |consumer| {
+            let wait = args::wait(timeout_ns);
+            let frame = consumer.receive(wait).map_err(|error| match (wait, error) {
+                (Wait::Now, ReceiveError::Timeout) => {
+                    Failure::Plain(BIPS_TIMEOUT, c"no frame is there just now")
+                }
+                (Wait::Now, ReceiveError::Closed) => {
+                    Failure::Plain(BIPS_CLOSED, c"the stream has ended; bips_consumer_get_ending says how")
+                }
+                _ => Failure::Told(consumer.explain(error)),
+            })?;
+            place.put(handle::insert(Leased::new(frame))?);
+            Ok(())
+        })
+    })
+}
+
+/// A descriptor that is readable when there may be something to receive, and for good after the end: receive until
+/// BIPS_TIMEOUT, then wait for it again with poll or epoll. It belongs to the consumer; do not read or close it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_consumer_poll_fd(consumer: *const bips_consumer, fd: *mut c_int) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(fd, "the descriptor") }?;
+        with(consumer, |consumer| {
+            place.put(consumer.poll_fd()?);
+            Ok(())
+        })
+    })
+}
+
+/// How the stream ended for this consumer, or that it has not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_consumer_get_ending(
+    consumer: *const bips_consumer,
+    ending: *mut Ending,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(ending, "the ending") }?;
+        with(consumer, |consumer| {
+            place.put(match consumer.ending() {
+                None => Ending::BIPS_NOT_ENDED,
+                Some(bips::Ending::Closed) => Ending::BIPS_ENDED_CLOSED,
+                Some(bips::Ending::Died) => Ending::BIPS_ENDED_DIED,
+                Some(bips::Ending::Expelled) => Ending::BIPS_ENDED_EXPELLED,
+                Some(_) => Ending::BIPS_ENDED_OTHERWISE,
+            });
+            Ok(())
+        })
+    })
+}
+
+/// How the pool lies and what frames hold. With `reconnect` the next producer's may differ: see `generation`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_consumer_get_layout(
+    consumer: *const bips_consumer,
+    layout: *mut Layout,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a structure of its size or NULL.
+        let answer = unsafe { Answer::to(layout) }?;
+        with(consumer, |consumer| {
+            answer.give(&Layout::of(
+                consumer.content(),
+                consumer.slots(),
+                consumer.slot_bytes(),
+                consumer.max_held(),
+                consumer.writable(),
+                &consumer.backend().kind,
+            ));
+            Ok(())
+        })
+    })
+}
+
+/// What the consumer has seen.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_consumer_get_stats(
+    consumer: *const bips_consumer,
+    stats: *mut ConsumerStats,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a structure of its size or NULL.
+        let answer = unsafe { Answer::to(stats) }?;
+        with(consumer, |consumer| {
+            answer.give(&ConsumerStats::of(consumer));
+            Ok(())
+        })
+    })
+}
+
+/// Leaves the stream and ends the handle. Frames that are leased stay valid. While another thread is in a call with it,
+/// it leaves when that call returns. NULL is nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn bips_consumer_destroy(consumer: *mut bips_consumer) -> Status {
+    call(|| if consumer.is_null() { Ok(()) } else { handle::remove::<Consumer>(consumer) })
+}
+
+fn with<T>(
+    consumer: *const bips_consumer,
+    work: impl FnOnce(&mut bips::Consumer) -> Outcome<T>,
+) -> Outcome<T> {
+    let entry = handle::get::<Consumer>(consumer)?;
+    match entry.0.try_lock() {
+        Ok(mut consumer) => work(&mut consumer),
+        Err(TryLockError::Poisoned(poisoned)) => work(&mut poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(invalid(
+            "another thread is in a call with this consumer; give each thread a consumer of its own",
+        )),
+    }
+}

@@ -1,0 +1,170 @@
+//! Slots being written.
+
+use crate::args::{Answer, Place, read, sized, slice};
+use crate::fence::{bips_fence, fence};
+use crate::handle::{self, handled};
+use crate::status::{Outcome, Status, call, invalid};
+use bips::{Description, FrameMut, Shape};
+use std::ffi::c_void;
+use std::sync::{Mutex, TryLockError};
+
+/// A slot to write the next frame into. One thread at a time; any thread.
+#[allow(non_camel_case_types, reason = "as C writes them")]
+pub struct bips_writable_frame(());
+
+/// Empty once it was published or cancelled.
+pub(crate) struct Writable(Mutex<Option<FrameMut>>);
+handled!(Writable, bips_writable_frame, 3, "a writable frame");
+
+impl Writable {
+    pub(crate) fn new(frame: FrameMut) -> Self {
+        Self(Mutex::new(Some(frame)))
+    }
+}
+
+/// Where a slot is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Slot {
+    /// sizeof(bips_slot).
+    pub size: usize,
+    /// First byte; writable for `nbytes` bytes until the frame is published. It may hold an older frame: write all that
+    /// you publish.
+    pub data: *mut c_void,
+    /// Bytes of the slot.
+    pub nbytes: usize,
+    /// Index of the slot in its pool.
+    pub index: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+sized!(Slot, "bips_slot", 32);
+
+/// What a producer says about one frame. All of it is optional.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FrameDescription {
+    /// sizeof(bips_description).
+    pub size: usize,
+    /// A shape other than the stream's, of `ndim` dimensions; must fit the slot. NULL: the stream's.
+    pub shape: *const u64,
+    /// Dimensions of `shape`.
+    pub ndim: usize,
+    /// When the content was captured, in ns of CLOCK_MONOTONIC; 0: now.
+    pub timestamp_ns: u64,
+    /// Up to 256 bytes that travel with the frame.
+    pub metadata: *const c_void,
+    /// Bytes of `metadata`.
+    pub metadata_size: usize,
+}
+sized!(FrameDescription, "bips_description", 48);
+
+/// Where to write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_writable_frame_get_slot(
+    frame: *const bips_writable_frame,
+    slot: *mut Slot,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a structure of its size or NULL.
+        let answer = unsafe { Answer::to(slot) }?;
+        with_frame(frame, |frame| {
+            answer.give(&Slot {
+                size: 0,
+                data: frame.as_mut_ptr().cast(),
+                nbytes: frame.len(),
+                index: frame.slot(),
+                reserved: 0,
+            });
+            Ok(())
+        })
+    })
+}
+
+/// Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
+/// which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
+/// Only BIPS_INVALID_ARGUMENT for NULL, for what is no handle and for structures of a wrong size leaves it as it was.
+///
+/// BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
+/// reports.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_writable_frame_publish(
+    frame: *mut bips_writable_frame,
+    description: *const FrameDescription,
+    ready: *const bips_fence,
+    sequence: *mut u64,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::if_any(sequence) };
+        // SAFETY: as the header says, a structure of its size or NULL.
+        let described = unsafe { read(description) }?;
+        // SAFETY: as the header says of what the structure points to.
+        let description = unsafe { description_of(&described) }?;
+        // SAFETY: as the header says, a fence or NULL.
+        let ready = unsafe { fence(ready) }?;
+        let writable = take(frame)?;
+        let published = writable.publish(description, ready);
+        // After the consumers have it.
+        handle::remove::<Writable>(frame)?;
+        let published = published?;
+        if let Some(place) = place {
+            place.put(published);
+        }
+        Ok(())
+    })
+}
+
+/// Gives the slot back unseen and ends the handle. NULL is nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn bips_writable_frame_cancel(frame: *mut bips_writable_frame) -> Status {
+    call(|| {
+        if frame.is_null() {
+            return Ok(());
+        }
+        drop(take(frame)?);
+        handle::remove::<Writable>(frame)
+    })
+}
+
+/// # Safety
+/// As the header says of the structure.
+unsafe fn description_of(from: &FrameDescription) -> Outcome<Description<'_>> {
+    // SAFETY: the caller's promise.
+    let metadata = unsafe { slice(from.metadata.cast::<u8>(), from.metadata_size, "bytes of metadata") }?;
+    // SAFETY: as above.
+    let shape = unsafe { slice(from.shape, from.ndim, "lengths in `shape`") }?;
+    let shape = if from.shape.is_null() { None } else { Some(Shape::new(shape)?) };
+    let timestamp = (from.timestamp_ns != 0).then_some(from.timestamp_ns);
+    Ok(Description { shape, timestamp, metadata })
+}
+
+fn take(frame: *const bips_writable_frame) -> Outcome<FrameMut> {
+    with(frame, |frame| frame.take().ok_or_else(given_away))
+}
+
+/// Something with a frame that was not given away.
+pub(crate) fn with_frame<T>(
+    frame: *const bips_writable_frame,
+    work: impl FnOnce(&FrameMut) -> Outcome<T>,
+) -> Outcome<T> {
+    with(frame, |frame| work(frame.as_ref().ok_or_else(given_away)?))
+}
+
+fn with<T>(
+    frame: *const bips_writable_frame,
+    work: impl FnOnce(&mut Option<FrameMut>) -> Outcome<T>,
+) -> Outcome<T> {
+    let entry = handle::get::<Writable>(frame)?;
+    match entry.0.try_lock() {
+        Ok(mut frame) => work(&mut frame),
+        Err(TryLockError::Poisoned(poisoned)) => work(&mut poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            Err(invalid("another thread is in a call with this frame; let one thread at a time have it"))
+        }
+    }
+}
+
+fn given_away() -> crate::status::Failure {
+    invalid("this frame was published or cancelled already")
+}

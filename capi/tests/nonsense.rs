@@ -1,0 +1,484 @@
+//! The C functions called in random order with random arguments: any handle, of any type, alive or not; structures of any
+//! size; text that is none. Every call answers with a status and a message, nothing crashes, and in the end all is given
+//! back. `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more.
+
+use bips_capi::*;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr::{null, null_mut, without_provenance_mut};
+
+/// xorshift64*.
+struct Noise(u64);
+
+impl Noise {
+    fn word(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.word() % limit
+    }
+
+    fn one_in(&mut self, chance: u64) -> bool {
+        self.below(chance) == 0
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize]
+    }
+}
+
+/// Every handle that a call gave, of whatever type.
+#[derive(Default)]
+struct Handles(Vec<usize>);
+
+impl Handles {
+    fn keep<T>(&mut self, handle: *mut T) {
+        self.0.push(handle.addr());
+    }
+
+    /// One of them, mostly of the right type and of those given last; sometimes a number that is near one, or any.
+    fn any<T>(&self, noise: &mut Noise) -> *mut T {
+        const TYPES: [&str; 6] = [
+            "bips_producer",
+            "bips_consumer",
+            "bips_writable_frame",
+            "bips_frame",
+            "bips_timeline",
+            "bips_private_view",
+        ];
+        let name = std::any::type_name::<T>();
+        let kind =
+            TYPES.iter().position(|known| name.ends_with(&format!("::{known}"))).expect("a handle") + 1;
+        let right: Vec<usize> = self.0.iter().copied().filter(|handle| handle >> 60 == kind).collect();
+        let number = match noise.below(24) {
+            0 => 0,
+            1 => noise.word() as usize,
+            2 if !self.0.is_empty() => noise.of(&self.0) ^ (1 << noise.below(64)),
+            3 if !self.0.is_empty() => noise.of(&self.0),
+            4..8 if !right.is_empty() => noise.of(&right),
+            _ => right.iter().rev().nth(noise.below(3) as usize).copied().unwrap_or(0),
+        };
+        without_provenance_mut(number)
+    }
+}
+
+const TEXTS: [&CStr; 20] = [
+    c"",
+    c"cam",
+    c"cam",
+    c"cam",
+    c"a/b",
+    c"../x",
+    c"\xff\xfe",
+    c"uint8",
+    c"float32",
+    c"RGB3",
+    c"NV12",
+    c"reliable",
+    c"latest",
+    c"keep-last:3",
+    c"memfd",
+    c"auto",
+    c"owner",
+    c"expel:1",
+    c"wait",
+    c"group:\xc3",
+];
+
+struct Caller {
+    noise: Noise,
+    handles: Handles,
+    place: std::ffi::CString,
+    counts: [u64; 256],
+}
+
+impl Caller {
+    fn text(&mut self) -> *const c_char {
+        if self.noise.one_in(10) { null() } else { self.noise.of(&TEXTS).as_ptr() }
+    }
+
+    /// Mostly one name, so that calls meet.
+    fn name(&mut self) -> *const c_char {
+        if self.noise.one_in(8) { self.text() } else { c"cam".as_ptr() }
+    }
+
+    fn rarely<T>(&mut self, place: &mut T) -> *mut T {
+        if self.noise.one_in(16) { null_mut() } else { place }
+    }
+
+    fn directory(&mut self) -> *const c_char {
+        if self.noise.one_in(30) { c"/nonexistent".as_ptr() } else { self.place.as_ptr() }
+    }
+
+    fn timeout(&mut self) -> i64 {
+        self.noise.of(&[0, 0, 0, 1, 1000, 200_000])
+    }
+
+    fn size(&mut self, right: usize) -> usize {
+        match self.noise.below(16) {
+            0 => 0,
+            1 => self.noise.word() as usize,
+            2 => self.noise.below(right as u64) as usize,
+            3 => right + self.noise.below(64) as usize,
+            _ => right,
+        }
+    }
+
+    fn producer_options(&mut self) -> Room {
+        // SAFETY: zeros are a value of it.
+        let mut it: ProducerOptions = unsafe { std::mem::zeroed() };
+        let shapes: [&[u64]; 5] = [&[4, 4], &[480, 640, 3], &[u64::MAX, 2], &[0], &[1; 8]];
+        let shape = self.noise.of(&shapes);
+        it.directory = self.directory();
+        match self.noise.below(4) {
+            0 => it.bytes = self.noise.of(&[1, 100, 5000, u64::MAX]),
+            1 => {
+                it.shape = shape.as_ptr();
+                it.ndim = shape.len();
+                it.dtype = self.noise.of(&[null(), c"float32".as_ptr(), c"x".as_ptr()]);
+            }
+            2 => {
+                it.format = self.noise.of(&[c"RGB3".as_ptr(), c"NV12".as_ptr(), c"\xff".as_ptr()]);
+                it.width = self.noise.of(&[0, 16, 33, u32::MAX]);
+                it.height = self.noise.of(&[0, 16, 64]);
+            }
+            _ => it.format = self.text(),
+        }
+        if self.noise.one_in(4) {
+            it.memory = self.text();
+            it.access = self.text();
+            it.on_stall = self.text();
+            it.slots = self.noise.below(70) as u32;
+            it.max_held = self.noise.below(70) as u32;
+            it.history = self.noise.below(5) as u32;
+            it.usage = self.noise.below(80) as u32;
+            it.writable = self.noise.below(3) as u8;
+            it.refuse_reliable = self.noise.below(3) as u8;
+            it.spin_ns = self.noise.of(&[0, -1, 1000, i64::MIN]);
+        }
+        Room::of(self, it)
+    }
+
+    fn description(&mut self) -> Room {
+        // SAFETY: zeros are a value of it.
+        let mut it: FrameDescription = unsafe { std::mem::zeroed() };
+        static BYTES: [u8; 300] = [7; 300];
+        static SHAPE: [u64; 10] = [2, 2, 1, 1, 1, 1, 1, 1, 1, 1];
+        if self.noise.one_in(3) {
+            it.metadata = BYTES.as_ptr().cast();
+            it.metadata_size = self.noise.below(300) as usize;
+        }
+        if self.noise.one_in(3) {
+            it.shape = SHAPE.as_ptr();
+            it.ndim = self.noise.below(10) as usize;
+        }
+        if self.noise.one_in(9) {
+            it.metadata = null();
+        }
+        it.timestamp_ns = self.noise.below(2);
+        Room::of(self, it)
+    }
+
+    /// Ends everything, whatever it is.
+    fn end_all(&mut self) {
+        for handle in std::mem::take(&mut self.handles.0) {
+            // SAFETY: handles, alive or not, of any type.
+            unsafe {
+                bips_frame_release(without_provenance_mut(handle), null());
+                bips_writable_frame_cancel(without_provenance_mut(handle));
+                bips_private_view_destroy(without_provenance_mut(handle));
+                bips_consumer_destroy(without_provenance_mut(handle));
+                bips_producer_destroy(without_provenance_mut(handle));
+                bips_timeline_destroy(without_provenance_mut(handle));
+            }
+        }
+    }
+
+    fn call(&mut self) {
+        // SAFETY: what is no handle is NULL, text that ends, or a place of the size it says.
+        let status = unsafe { self.call_any() };
+        let number = status as i32;
+        assert_ne!(status, Status::BIPS_INTERNAL, "{}", last());
+        self.counts[number as usize] += 1;
+        if status != Status::BIPS_OK {
+            assert!(!last().is_empty());
+        }
+    }
+
+    /// # Safety
+    /// Nothing is promised: it is what the test is about.
+    #[allow(
+        clippy::multiple_unsafe_ops_per_block,
+        clippy::undocumented_unsafe_blocks,
+        reason = "one call after another"
+    )]
+    #[allow(clippy::too_many_lines, reason = "a few lines for each function")]
+    unsafe fn call_any(&mut self) -> Status {
+        unsafe {
+            match self.noise.below(34) {
+                0 => {
+                    let (name, mut options) = (self.name(), self.producer_options());
+                    let mut producer = null_mut();
+                    let to = self.rarely(&mut producer);
+                    let status = bips_producer_create(name, options.at(), to);
+                    self.handles.keep(producer);
+                    status
+                }
+                1 | 2 => {
+                    let mut it: ConsumerOptions = std::mem::zeroed();
+                    it.directory = self.directory();
+                    it.reconnect = self.noise.one_in(5).into();
+                    if self.noise.one_in(2) {
+                        it.policy = self.text();
+                    }
+                    let mut options = Room::of(self, it);
+                    let (name, timeout) = (self.name(), self.timeout());
+                    let mut consumer = null_mut();
+                    let to = self.rarely(&mut consumer);
+                    let status = bips_consumer_connect(name, options.at(), timeout, to);
+                    self.handles.keep(consumer);
+                    status
+                }
+                3..8 => {
+                    let (producer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
+                    let mut frame = null_mut();
+                    let to = self.rarely(&mut frame);
+                    let status = bips_producer_acquire(producer, timeout, to);
+                    self.handles.keep(frame);
+                    status
+                }
+                8..12 => {
+                    let (frame, mut description) = (self.handles.any(&mut self.noise), self.description());
+                    let mut sequence = 0;
+                    let fence = bips_fence { timeline: self.handles.any(&mut self.noise), value: 0 };
+                    let fence = if self.noise.one_in(8) { &raw const fence } else { null() };
+                    let to = self.rarely(&mut sequence);
+                    bips_writable_frame_publish(frame, description.at(), fence, to)
+                }
+                12..17 => {
+                    let (consumer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
+                    let mut frame = null_mut();
+                    let to = self.rarely(&mut frame);
+                    let status = bips_consumer_receive(consumer, timeout, to);
+                    self.handles.keep(frame);
+                    status
+                }
+                17..20 => bips_frame_release(self.handles.any(&mut self.noise), null()),
+                20 => {
+                    let mut info = Room::empty::<FrameInfo>(self);
+                    let status = bips_frame_get_info(self.handles.any(&mut self.noise), info.at());
+                    info.check();
+                    status
+                }
+                21 => {
+                    let mut bytes = [0_u8; 64];
+                    let offset = self.noise.of(&[0, 1, 4000, usize::MAX]);
+                    let size = self.noise.of(&[0, 1, 64]);
+                    let to = self.rarely(&mut bytes).cast();
+                    bips_frame_copy(self.handles.any(&mut self.noise), offset, to, size)
+                }
+                22 => {
+                    let (mut fd, mut offset) = (-1 as c_int, 0);
+                    let (fd_to, offset_to) = (self.rarely(&mut fd), self.rarely(&mut offset));
+                    let status = bips_frame_fd(self.handles.any(&mut self.noise), fd_to, offset_to);
+                    if status == Status::BIPS_OK {
+                        use std::os::fd::FromRawFd;
+                        drop(std::os::fd::OwnedFd::from_raw_fd(fd));
+                    }
+                    status
+                }
+                23 => {
+                    let (mut view, mut data) = (null_mut(), null_mut());
+                    let (to, data_to) = (self.rarely(&mut view), self.rarely(&mut data));
+                    let status = bips_frame_private_view(self.handles.any(&mut self.noise), to, data_to);
+                    if status == Status::BIPS_OK {
+                        data.cast::<u8>().write(1);
+                    }
+                    self.handles.keep(view);
+                    status
+                }
+                24 => bips_private_view_destroy(self.handles.any(&mut self.noise)),
+                25 => {
+                    let mut tensor = null_mut();
+                    let (plane, to) = (self.noise.below(5) as i32 - 2, self.rarely(&mut tensor));
+                    let status = if self.noise.one_in(2) {
+                        bips_frame_dlpack(self.handles.any(&mut self.noise), plane, to)
+                    } else {
+                        bips_writable_frame_dlpack(self.handles.any(&mut self.noise), plane, to)
+                    };
+                    if status == Status::BIPS_OK {
+                        let tensor = tensor.cast::<bips_dlpack::abi::ManagedVersioned>();
+                        (*tensor).deleter.expect("every tensor has one")(tensor);
+                    }
+                    status
+                }
+                26 => bips_writable_frame_cancel(self.handles.any(&mut self.noise)),
+                27 => {
+                    let mut slot = Room::empty::<Slot>(self);
+                    let status = bips_writable_frame_get_slot(self.handles.any(&mut self.noise), slot.at());
+                    slot.check();
+                    status
+                }
+                28 => {
+                    let mut layout = Room::empty::<Layout>(self);
+                    let status = if self.noise.one_in(2) {
+                        bips_producer_get_layout(self.handles.any(&mut self.noise), layout.at())
+                    } else {
+                        bips_consumer_get_layout(self.handles.any(&mut self.noise), layout.at())
+                    };
+                    layout.check();
+                    status
+                }
+                29 => {
+                    if self.noise.one_in(2) {
+                        let mut stats = Room::empty::<ProducerStats>(self);
+                        bips_producer_get_stats(self.handles.any(&mut self.noise), stats.at())
+                    } else {
+                        let mut stats = Room::empty::<ConsumerStats>(self);
+                        bips_consumer_get_stats(self.handles.any(&mut self.noise), stats.at())
+                    }
+                }
+                30 => {
+                    let mut states = [std::mem::zeroed::<ConsumerState>(); 2];
+                    let mut count = 0;
+                    let (capacity, to) = (self.noise.below(3) as usize, self.rarely(&mut count));
+                    let states = self.rarely(&mut states).cast();
+                    bips_producer_get_consumers(self.handles.any(&mut self.noise), states, capacity, to)
+                }
+                31 => {
+                    let (mut fd, mut ending) = (0, Ending::BIPS_NOT_ENDED);
+                    let (fd, ending) = (self.rarely(&mut fd), self.rarely(&mut ending));
+                    let consumer = self.handles.any(&mut self.noise);
+                    bips_consumer_get_ending(consumer, ending);
+                    bips_consumer_poll_fd(consumer, fd)
+                }
+                32 => match self.noise.below(4) {
+                    0 => bips_producer_close(self.handles.any(&mut self.noise)),
+                    1 => bips_producer_destroy(self.handles.any(&mut self.noise)),
+                    2 => bips_consumer_destroy(self.handles.any(&mut self.noise)),
+                    _ => bips_timeline_destroy(self.handles.any(&mut self.noise)),
+                },
+                _ => {
+                    let mut it: TimelineFunctions = std::mem::zeroed();
+                    it.value = (!self.noise.one_in(4)).then_some(done);
+                    let mut functions = Room::of(self, it);
+                    let mut timeline = null_mut();
+                    let to = self.rarely(&mut timeline);
+                    let status = bips_timeline_create(functions.at(), to);
+                    self.handles.keep(timeline);
+                    status
+                }
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn done(_: *mut c_void, value: *mut u64) -> i32 {
+    // SAFETY: the library passes a place for it.
+    unsafe { value.write(u64::MAX) };
+    0
+}
+
+/// A structure whose `size` says anything, with as much room as may be believed. Nothing is written behind what it says.
+struct Room {
+    words: Vec<u64>,
+    said: usize,
+}
+
+const ROOM: usize = 80_000;
+
+impl Room {
+    fn of<T: Copy>(caller: &mut Caller, value: T) -> Self {
+        let mut words = vec![0_u64; ROOM / 8];
+        let said = caller.size(size_of::<T>());
+        let at: *mut T = words.as_mut_ptr().cast();
+        // SAFETY: every structure of the interface is smaller than the room, and its alignment at most 8.
+        unsafe { at.write(value) };
+        words[0] = said as u64;
+        if caller.noise.one_in(20) {
+            words[size_of::<T>() / 8] = 1;
+        }
+        Self { words, said }
+    }
+
+    fn empty<T: Copy>(caller: &mut Caller) -> Self {
+        // SAFETY: only structures of the interface are made so; zeros are a value of theirs.
+        let zeros: T = unsafe { std::mem::zeroed() };
+        let mut room = Self::of(caller, zeros);
+        room.words[1..].fill(0);
+        room
+    }
+
+    fn at<T>(&mut self) -> *mut T {
+        self.words.as_mut_ptr().cast()
+    }
+
+    /// After it was filled.
+    fn check(&self) {
+        let behind = self.said.div_ceil(8).min(self.words.len());
+        assert!(
+            self.words[behind.max(1)..].iter().all(|word| *word == 0),
+            "written beyond a size of {}",
+            self.said
+        );
+        assert_eq!(self.words[0], self.said as u64, "the size is the caller's");
+    }
+}
+
+fn last() -> String {
+    // SAFETY: never null, and copied at once.
+    unsafe { CStr::from_ptr(bips_last_error_message()) }.to_string_lossy().into_owned()
+}
+
+fn name(status: i32) -> &'static str {
+    // SAFETY: never null, valid for ever.
+    unsafe { CStr::from_ptr(bips_status_name(status)) }.to_str().expect("ASCII")
+}
+
+fn open() -> (usize, usize) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    (descriptors, maps.lines().filter(|line| line.contains("bips:")).count())
+}
+
+#[test]
+fn any_call_with_any_argument() {
+    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let (calls, seed) = (number("BIPS_NONSENSE", 60_000_u64), number("BIPS_SEED", 4));
+    let directory = std::env::temp_dir().join(format!("bips-nonsense-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let place = std::ffi::CString::new(directory.to_str().unwrap()).unwrap();
+    let noise = Noise(seed.max(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut caller = Caller { noise, handles: Handles::default(), place, counts: [0; 256] };
+    // Once, for what is made once and stays.
+    for _ in 0..5000 {
+        caller.call();
+    }
+    caller.end_all();
+    let before = open();
+    for call in 0..calls {
+        caller.call();
+        if caller.handles.0.len() > 200 || call % 5000 == 4999 {
+            caller.end_all();
+        }
+    }
+    caller.end_all();
+    let answered: Vec<String> = (0..256)
+        .filter(|status| caller.counts[*status] > 0)
+        .map(|status| format!("{}: {}", name(status as i32), caller.counts[status]))
+        .collect();
+    println!("seed {seed}, {calls} calls: {}", answered.join(", "));
+    for wanted in ["ok", "timeout", "closed", "not-found", "invalid-argument", "too-many-held", "name-taken"]
+    {
+        assert!(answered.iter().any(|said| said.starts_with(wanted)), "never {wanted}");
+    }
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while open() > before {
+        assert!(std::time::Instant::now() < until, "{before:?} has become {:?}", open());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
