@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod demo;
 mod fuzz;
+mod install;
 mod lanes;
 mod loom;
 mod python;
@@ -50,6 +51,10 @@ enum Command {
     Soak(soak::Options),
     /// Throw millions of made-up inputs at every parser of what comes from outside (needs a nightly compiler)
     Fuzz(fuzz::Options),
+    /// Install the C and C++ package: libraries, headers, files for pkg-config and CMake
+    Install(install::Options),
+    /// Write the C header and the list of its symbols anew from capi/src
+    Header,
     /// Make the environment of a purpose, with bips built and installed, and print its interpreter
     Python {
         /// Which environment
@@ -79,6 +84,8 @@ fn run(command: Command) -> Result<()> {
         Command::Shuttle(options) => shuttle::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Install(options) => install::run(&workspace, &options),
+        Command::Header => install::header(&workspace),
         Command::Python { purpose } => {
             let environment = python::Environments::new(&workspace)?.of(purpose)?;
             println!("{}", environment.python.display());
