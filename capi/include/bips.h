@@ -982,8 +982,11 @@ bips_status bips_producer_get_consumers(const struct bips_producer *producer,
 bips_status bips_producer_close(const struct bips_producer *producer);
 
 /**
- * Closes the producer and ends the handle. Frames acquired from it stay valid, but can't be published any more. While
- * another thread is in a call with it, it is closed at once and goes when that call returns. NULL is nothing.
+ * Closes the producer and ends the handle. Frames acquired from it stay valid, but can't be published any more. NULL is
+ * nothing.
+ *
+ * BIPS_INVALID_ARGUMENT while another thread is still in a call with it: it is closed, which such a call learns, and can
+ * be destroyed when that has returned.
  */
 bips_status bips_producer_destroy(struct bips_producer *producer);
 
@@ -1056,10 +1059,19 @@ bips_status bips_consumer_get_layout(const struct bips_consumer *consumer, struc
 bips_status bips_consumer_get_stats(const struct bips_consumer *consumer, struct bips_consumer_stats *stats);
 
 /**
- * Leaves the stream and ends the handle. Frames that are leased stay valid. While another thread is in a call with it,
- * it leaves when that call returns. NULL is nothing.
+ * Leaves the stream and ends the handle. Frames that are leased stay valid. NULL is nothing.
+ *
+ * BIPS_INVALID_ARGUMENT while another thread is in a call with it: wait until that has returned.
  */
 bips_status bips_consumer_destroy(struct bips_consumer *consumer);
+
+/**
+ * Where the frame is: its first byte, readable until it is released, and its length in bytes, which may be NULL. What
+ * `bips_frame_get_info` also says, in less time.
+ */
+bips_status bips_frame_data(const struct bips_frame *frame,
+                            const void **data,
+                            size_t *nbytes);
 
 /**
  * Fills `info`.

@@ -28,6 +28,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <unistd.h>
@@ -70,17 +71,19 @@ template <class T> class [[nodiscard]] Result {
 public:
     Result(T value) : status_(BIPS_OK), value_(std::move(value)) {}
     Result(bips_status status, std::string message) : status_(status), message_(std::move(message)) {}
+    /// With a literal: costs no memory, for loops that look a million times a second.
+    Result(bips_status status, const char* literal) noexcept : status_(status), literal_(literal) {}
 
     /// That of the call of bips.h that has just failed on this thread.
-    static Result last(bips_status status) { return Result(status, bips_last_error_message()); }
+    static Result last(bips_status status) { return Result(status, std::string(bips_last_error_message())); }
 
     explicit operator bool() const noexcept { return status_ == BIPS_OK; }
     bips_status status() const noexcept { return status_; }
-    const std::string& message() const noexcept { return message_; }
+    const char* message() const noexcept { return literal_ != nullptr ? literal_ : message_.c_str(); }
 
     /// What it gave. Without it: throws, or ends the program where exceptions are switched off.
-    T& value() & { return check(), value_; }
-    T&& value() && { return check(), std::move(value_); }
+    T& value() & { return check(), *value_; }
+    T&& value() && { return check(), std::move(*value_); }
     T& operator*() & { return value(); }
     T* operator->() { return &value(); }
 
@@ -88,16 +91,17 @@ private:
     void check() const {
         if (status_ == BIPS_OK) return;
 #ifdef BIPS_EXCEPTIONS
-        throw Error(status_, message_);
+        throw Error(status_, message());
 #else
-        std::fprintf(stderr, "bips: %s\n", message_.c_str());
+        std::fprintf(stderr, "bips: %s\n", message());
         std::abort();
 #endif
     }
 
     bips_status status_;
     std::string message_;
-    T value_{};
+    const char* literal_ = nullptr;
+    std::optional<T> value_;
 };
 
 /// Of a call that gives nothing but its success.
@@ -326,15 +330,20 @@ private:
 /// A frame that another process published, readable in place until this ends. It may outlive its consumer.
 class Frame {
 public:
-    Frame() noexcept = default;
-    Frame(Frame&& other) noexcept : handle_(std::move(other.handle_)) { other.info_.size = 0; }
+    Frame() noexcept { info_.size = 0; }
+    Frame(Frame&& other) noexcept : handle_(std::move(other.handle_)) { info_.size = other.info_.size = 0; }
     Frame& operator=(Frame&& other) noexcept {
         std::swap(handle_, other.handle_);
         info_.size = other.info_.size = 0;
         return *this;
     }
 
-    const std::byte* data() const { return static_cast<const std::byte*>(info().data); }
+    const std::byte* data() const noexcept {
+        const void* data = nullptr;
+        if (info_.size != 0) return static_cast<const std::byte*>(info_.data);
+        bips_frame_data(c(), &data, nullptr);
+        return static_cast<const std::byte*>(data);
+    }
     std::size_t nbytes() const { return static_cast<std::size_t>(info().content.nbytes); }
     View<const std::byte> bytes() const { return {data(), nbytes()}; }
     Content content() const { return Content(info().content); }
@@ -441,7 +450,7 @@ public:
 private:
     friend class Consumer;
     using Handle = detail::Handle<bips_frame, detail::release_frame>;
-    explicit Frame(bips_frame* frame) noexcept : handle_(frame) {}
+    explicit Frame(bips_frame* frame) noexcept : handle_(frame) { info_.size = 0; }
 
     static std::chrono::nanoseconds ns(std::uint64_t ns) { return std::chrono::nanoseconds(static_cast<std::int64_t>(ns)); }
 
@@ -471,7 +480,7 @@ private:
     }
 
     Handle handle_;
-    mutable bips_frame_info info_{};
+    mutable bips_frame_info info_; // with a size of 0: not asked for yet
 };
 
 /// What a producer says about one frame.
@@ -501,7 +510,7 @@ public:
     std::uint32_t slot() const noexcept { return slot_.index; }
 
     /// Hands it to every consumer, once `ready`; its sequence number, from 0. Also when it fails the frame has ended.
-    Result<std::uint64_t> try_publish(const Description& description = {}, const bips_fence* ready = nullptr) {
+    Result<std::uint64_t> try_publish(const Description& description, const bips_fence* ready = nullptr) {
         auto described = bips_description_init();
         described.shape = description.shape.empty() ? nullptr : description.shape.data();
         described.ndim = description.shape.size();
@@ -509,15 +518,11 @@ public:
         described.metadata = description.metadata;
         described.metadata_size = description.metadata_size;
         std::uint64_t sequence = 0;
-        slot_ = {};
-        const bips_status status = bips_writable_frame_publish(handle_.get(), &described, ready, &sequence);
-        if (status != BIPS_OK) {
-            auto why = Result<std::uint64_t>::last(status);
-            handle_ = Handle(); // if that left it: given back
-            return why;
-        }
-        handle_.release();
-        return sequence;
+        return published(bips_writable_frame_publish(handle_.get(), &described, ready, &sequence), sequence);
+    }
+    Result<std::uint64_t> try_publish() {
+        std::uint64_t sequence = 0;
+        return published(bips_writable_frame_publish(handle_.get(), nullptr, nullptr, &sequence), sequence);
     }
     /// For frameworks that write into DLPack tensors; let go of it when the frame is published.
     Result<DLManagedTensorVersioned*> try_dlpack(int plane = -1) const {
@@ -532,7 +537,8 @@ public:
     }
 
 #ifdef BIPS_EXCEPTIONS
-    std::uint64_t publish(const Description& description = {}, const bips_fence* ready = nullptr) {
+    std::uint64_t publish() { return try_publish().value(); }
+    std::uint64_t publish(const Description& description, const bips_fence* ready = nullptr) {
         return try_publish(description, ready).value();
     }
     DLManagedTensorVersioned* dlpack(int plane = -1) const { return try_dlpack(plane).value(); }
@@ -543,6 +549,17 @@ public:
 private:
     friend class Producer;
     using Handle = detail::Handle<bips_writable_frame, bips_writable_frame_cancel>;
+    Result<std::uint64_t> published(bips_status status, std::uint64_t sequence) {
+        slot_ = {};
+        if (status != BIPS_OK) {
+            auto why = Result<std::uint64_t>::last(status);
+            handle_ = Handle(); // where that left it: given back
+            return why;
+        }
+        handle_.release();
+        return sequence;
+    }
+
     explicit WritableFrame(bips_writable_frame* frame) noexcept : handle_(frame) {
         slot_.size = sizeof slot_;
         bips_writable_frame_get_slot(frame, &slot_);
@@ -644,6 +661,7 @@ public:
     Result<WritableFrame> try_acquire(Timeout timeout = forever) const {
         bips_writable_frame* frame = nullptr;
         const bips_status status = bips_producer_acquire(c(), timeout.ns(), &frame);
+        if (status == BIPS_TIMEOUT && timeout.ns() == 0) return {status, "no slot is free just now"};
         if (status != BIPS_OK) return Result<WritableFrame>::last(status);
         return WritableFrame(frame);
     }
@@ -726,6 +744,7 @@ public:
     Result<Frame> try_receive(Timeout timeout = forever) {
         bips_frame* frame = nullptr;
         const bips_status status = bips_consumer_receive(c(), timeout.ns(), &frame);
+        if (status == BIPS_TIMEOUT && timeout.ns() == 0) return {status, "no frame is there just now"};
         if (status != BIPS_OK) return Result<Frame>::last(status);
         return Frame(frame);
     }

@@ -2,20 +2,23 @@
 
 use crate::args::{self, Answer, Place, read};
 use crate::frame::{Leased, bips_frame};
-use crate::handle::{self, handled};
+use crate::handle::{self, Room, handled};
 use crate::info::{ConsumerStats, Layout};
 use crate::options::{self, ConsumerOptions};
 use crate::status::Status::{BIPS_CLOSED, BIPS_TIMEOUT};
-use crate::status::{Failure, Outcome, Status, call, invalid};
+use crate::status::{Failure, Outcome, Status, call};
 use bips::{ReceiveError, Wait};
 use std::ffi::{c_char, c_int};
-use std::sync::{Mutex, TryLockError};
 
 /// Takes frames from one stream. One thread at a time, others are refused; any thread.
 #[allow(non_camel_case_types, reason = "as C writes them")]
 pub struct bips_consumer(());
 
-struct Consumer(Mutex<bips::Consumer>);
+struct Consumer {
+    consumer: bips::Consumer,
+    /// For the frame that comes next.
+    room: Option<Room<Leased>>,
+}
 handled!(Consumer, bips_consumer, 2, "a consumer");
 
 /// How a stream ended for a consumer.
@@ -57,7 +60,7 @@ pub unsafe extern "C" fn bips_consumer_connect(
         // SAFETY: as the header says of what the structure points to.
         let builder = unsafe { options::consumer(name, &options) }?;
         let connected = builder.wait(args::wait(timeout_ns)).connect()?;
-        place.put(handle::insert(Consumer(Mutex::new(connected)))?);
+        place.put(handle::insert(Consumer { consumer: connected, room: None })?);
         Ok(())
     })
 }
@@ -76,20 +79,23 @@ pub unsafe extern "C" fn bips_consumer_receive(
     call(|| {
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(frame, "the frame") }?;
-        with(consumer, |consumer| {
-            let wait = args::wait(timeout_ns);
-            let frame = consumer.receive(wait).map_err(|error| match (wait, error) {
-                (Wait::Now, ReceiveError::Timeout) => {
-                    Failure::Plain(BIPS_TIMEOUT, c"no frame is there just now")
-                }
-                (Wait::Now, ReceiveError::Closed) => {
-                    Failure::Plain(BIPS_CLOSED, c"the stream has ended; bips_consumer_get_ending says how")
-                }
-                _ => Failure::Told(consumer.explain(error)),
-            })?;
-            place.put(handle::insert(Leased::new(frame))?);
-            Ok(())
-        })
+        let mut handle = handle::exclusive::<Consumer>(consumer)?;
+        let Consumer { consumer, room } = &mut *handle;
+        if room.is_none() {
+            *room = Some(Room::reserve()?); // before the frame is there: then it counts
+        }
+        let wait = args::wait(timeout_ns);
+        let frame = consumer.receive(wait).map_err(|error| match (wait, error) {
+            (Wait::Now, ReceiveError::Timeout) => Failure::Plain(BIPS_TIMEOUT, c"no frame is there just now"),
+            (Wait::Now, ReceiveError::Closed) => {
+                Failure::Plain(BIPS_CLOSED, c"the stream has ended; bips_consumer_get_ending says how")
+            }
+            _ => Failure::Told(consumer.explain(error)),
+        })?;
+        if let Some(room) = room.take() {
+            place.put(room.fill(Leased::Alone(frame)));
+        }
+        Ok(())
     })
 }
 
@@ -168,23 +174,24 @@ pub unsafe extern "C" fn bips_consumer_get_stats(
     })
 }
 
-/// Leaves the stream and ends the handle. Frames that are leased stay valid. While another thread is in a call with it,
-/// it leaves when that call returns. NULL is nothing.
+/// Leaves the stream and ends the handle. Frames that are leased stay valid. NULL is nothing.
+///
+/// BIPS_INVALID_ARGUMENT while another thread is in a call with it: wait until that has returned.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_consumer_destroy(consumer: *mut bips_consumer) -> Status {
-    call(|| if consumer.is_null() { Ok(()) } else { handle::remove::<Consumer>(consumer) })
+    call(|| {
+        if consumer.is_null() {
+            Ok(())
+        } else {
+            drop(handle::exclusive::<Consumer>(consumer)?.into_inner());
+            Ok(())
+        }
+    })
 }
 
 fn with<T>(
     consumer: *const bips_consumer,
     work: impl FnOnce(&mut bips::Consumer) -> Outcome<T>,
 ) -> Outcome<T> {
-    let entry = handle::get::<Consumer>(consumer)?;
-    match entry.0.try_lock() {
-        Ok(mut consumer) => work(&mut consumer),
-        Err(TryLockError::Poisoned(poisoned)) => work(&mut poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(invalid(
-            "another thread is in a call with this consumer; give each thread a consumer of its own",
-        )),
-    }
+    work(&mut handle::exclusive::<Consumer>(consumer)?.consumer)
 }

@@ -147,6 +147,6 @@ pub(crate) unsafe fn fence(from: *const bips_fence) -> Outcome<Fence> {
     if fence.timeline.is_null() {
         return Ok(Fence::Signaled);
     }
-    let timeline = handle::get::<Timeline>(fence.timeline)?;
+    let timeline = handle::shared::<Timeline>(fence.timeline)?;
     Ok(Fence::Timeline(timeline.0.clone(), fence.value))
 }

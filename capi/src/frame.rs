@@ -3,58 +3,61 @@
 use crate::args::{Answer, Place, sized};
 use crate::content::Content;
 use crate::fence::{bips_fence, fence};
-use crate::handle::{self, Keys, handled};
+use crate::handle::{self, handled};
 use crate::status::Status::BIPS_FORKED;
 use crate::status::{Failure, Outcome, Status, call, invalid};
 use bips::Frame;
-use sharded_slab::OwnedEntry;
 use std::ffi::{c_int, c_void};
 use std::os::fd::IntoRawFd;
+use std::sync::Arc;
 
 /// A frame that another process published, readable in place. Any thread, several at once. It may outlive its consumer.
 #[allow(non_camel_case_types, reason = "as C writes them")]
 pub struct bips_frame(());
 
-pub(crate) struct Leased {
-    frame: Frame,
+pub(crate) enum Leased {
+    /// Nobody else has it.
+    Alone(Frame),
+    /// Tensors or views have it too.
+    Shared(Arc<Frame>),
+    /// On the way from one to the other.
+    Moving,
 }
 handled!(Leased, bips_frame, 4, "a frame");
 
 impl Leased {
-    pub(crate) fn new(frame: Frame) -> Self {
-        Self { frame }
-    }
-
-    /// Whether this process has the lease.
-    fn check(&self) -> Outcome {
-        if self.frame.is_forked() {
-            return Err(Failure::Plain(
-                BIPS_FORKED,
-                c"the frame was received before a fork; its lease is the parent's",
-            ));
+    fn frame(&self) -> &Frame {
+        match self {
+            Self::Alone(frame) => frame,
+            Self::Shared(frame) => frame,
+            Self::Moving => unreachable!("whoever moves it has it to himself"),
         }
-        Ok(())
+    }
+
+    /// The lease, to be kept beside the handle.
+    ///
+    /// # Errors
+    /// `Forked`, since this process has none.
+    pub(crate) fn share(handle: *const bips_frame) -> Outcome<Arc<Frame>> {
+        let mut leased = handle::exclusive_soon::<Self>(handle)?;
+        check(leased.frame())?;
+        let frame = match std::mem::replace(&mut *leased, Self::Moving) {
+            Self::Alone(frame) => Arc::new(frame),
+            Self::Shared(frame) => frame,
+            Self::Moving => unreachable!("whoever moves it has it to himself"),
+        };
+        *leased = Self::Shared(frame.clone());
+        Ok(frame)
     }
 }
 
-/// The lease of a frame whose handle may have ended.
-pub(crate) struct Lease(OwnedEntry<Leased, Keys>);
-
-impl Lease {
-    pub(crate) fn of(frame: *const bips_frame) -> Outcome<Self> {
-        handle::get_owned::<Leased>(frame).map(Self)
+/// Whether this process has the lease.
+fn check(frame: &Frame) -> Outcome {
+    if frame.is_forked() {
+        let message = c"the frame was received before a fork; its lease is the parent's";
+        return Err(Failure::Plain(BIPS_FORKED, message));
     }
-
-    /// Whether this process has it.
-    pub(crate) fn check(&self) -> Outcome {
-        self.0.check()
-    }
-}
-
-impl AsRef<Frame> for Lease {
-    fn as_ref(&self) -> &Frame {
-        &self.0.frame
-    }
+    Ok(())
 }
 
 /// All there is to know of a frame. What it points to is valid until the frame is released.
@@ -91,14 +94,36 @@ pub struct FrameInfo {
 }
 sized!(FrameInfo, "bips_frame_info", 376);
 
+/// Where the frame is: its first byte, readable until it is released, and its length in bytes, which may be NULL. What
+/// `bips_frame_get_info` also says, in less time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_frame_data(
+    frame: *const bips_frame,
+    data: *mut *const c_void,
+    nbytes: *mut usize,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(data, "the frame's first byte") }?;
+        // SAFETY: as above.
+        let length = unsafe { Place::if_any(nbytes) };
+        let leased = handle::shared::<Leased>(frame)?;
+        place.put(leased.frame().as_ptr().cast());
+        if let Some(length) = length {
+            length.put(leased.frame().nbytes());
+        }
+        Ok(())
+    })
+}
+
 /// Fills `info`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_frame_get_info(frame: *const bips_frame, info: *mut FrameInfo) -> Status {
     call(|| {
         // SAFETY: as the header says, a structure of its size or NULL.
         let answer = unsafe { Answer::to(info) }?;
-        let leased = handle::get::<Leased>(frame)?;
-        let frame = &leased.frame;
+        let leased = handle::shared::<Leased>(frame)?;
+        let frame = leased.frame();
         answer.give(&FrameInfo {
             size: 0,
             data: frame.as_ptr().cast(),
@@ -130,26 +155,22 @@ pub unsafe extern "C" fn bips_frame_copy(
     size: usize,
 ) -> Status {
     call(|| {
-        let leased = handle::get::<Leased>(frame)?;
-        let slot = leased.frame.slot_bytes();
+        let leased = handle::shared::<Leased>(frame)?;
+        let frame = leased.frame();
+        let slot = frame.slot_bytes();
         if offset.checked_add(size).is_none_or(|end| end > slot) {
             return Err(invalid(format!(
                 "{size} bytes from {offset} on are not in the slot, which has {slot}"
             )));
         }
-        if leased.frame.is_forked() {
-            return Err(Failure::Plain(
-                BIPS_FORKED,
-                c"the frame was received before a fork; its lease is the parent's",
-            ));
-        }
+        check(frame)?;
         if size == 0 {
             return Ok(());
         }
         // SAFETY: as the header says, NULL or room for so many bytes.
         let place = unsafe { Place::at(to.cast::<u8>(), "the bytes") }?;
         // SAFETY: as above.
-        leased.frame.copy_to(offset, unsafe { place.many(size) });
+        frame.copy_to(offset, unsafe { place.many(size) });
         Ok(())
     })
 }
@@ -165,7 +186,7 @@ pub unsafe extern "C" fn bips_frame_fd(frame: *const bips_frame, fd: *mut c_int,
         let fd_place = unsafe { Place::at(fd, "the descriptor") }?;
         // SAFETY: as above.
         let offset_place = unsafe { Place::at(offset, "the offset") }?;
-        let (fd, offset) = handle::get::<Leased>(frame)?.frame.fd()?;
+        let (fd, offset) = handle::shared::<Leased>(frame)?.frame().fd()?;
         offset_place.put(offset);
         fd_place.put(fd.into_raw_fd());
         Ok(())
@@ -185,7 +206,7 @@ pub unsafe extern "C" fn bips_frame_release(frame: *mut bips_frame, done: *const
         let waited = match unsafe { fence(done) }? {
             bips::Fence::Signaled => Ok(()),
             done => {
-                drop(handle::get::<Leased>(frame)?);
+                drop(handle::shared::<Leased>(frame)?);
                 done.wait()
             }
         };

@@ -1,32 +1,22 @@
 //! Handles: what C holds instead of our objects.
 //!
 //! A handle is a key, not an address: into a table that says whether it is one, and still one. So a NULL, a number that
-//! was never a handle, one of another type and one that was destroyed are errors, also while other threads use the
-//! object: it goes when the last of their calls returns (ADR 13).
+//! was never a handle, one of another type and one that has ended are errors, as is a call that another thread's call
+//! excludes. Tables only grow, so looking something up takes no lock (ADR 13).
 
-use crate::status::{Outcome, invalid};
-use sharded_slab::{Config, Entry, OwnedEntry, Slab};
-use std::sync::Arc;
-
-/// Leaves the key's upper four bits to [`Handled::KIND`], and 30 for how often a place in the table was used.
-pub(crate) struct Keys;
-
-impl Config for Keys {
-    const RESERVED_BITS: usize = 4;
-    /// Of twice the size of the one before, from 32 on: 131,040 handles that one thread made.
-    const MAX_PAGES: usize = 12;
-}
-
-const KIND_SHIFT: u32 = usize::BITS - 4;
-
-pub(crate) type Table<T> = Arc<Slab<T, Keys>>;
+use crate::status::{Failure, Outcome, invalid};
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 /// What C has handles of.
 pub(crate) trait Handled: Sized + Send + Sync + 'static {
     /// The type of the pointers that C gets. They point nowhere.
     type Handle;
     /// In the upper bits of each handle. Not 0, so none is NULL.
-    const KIND: usize;
+    const KIND: u64;
     /// For messages, with its article.
     const NAME: &'static str;
 
@@ -38,12 +28,11 @@ macro_rules! handled {
     ($type:ty, $handle:ident, $kind:literal, $name:literal) => {
         impl $crate::handle::Handled for $type {
             type Handle = $handle;
-            const KIND: usize = $kind;
+            const KIND: u64 = $kind;
             const NAME: &'static str = $name;
 
             fn table() -> &'static $crate::handle::Table<Self> {
-                static TABLE: std::sync::LazyLock<$crate::handle::Table<$type>> =
-                    std::sync::LazyLock::new(|| std::sync::Arc::new(sharded_slab::Slab::new_with_config()));
+                static TABLE: $crate::handle::Table<$type> = $crate::handle::Table::new();
                 &TABLE
             }
         }
@@ -51,76 +40,413 @@ macro_rules! handled {
 }
 pub(crate) use handled;
 
-/// A new handle.
-pub(crate) fn insert<T: Handled>(value: T) -> Outcome<*mut T::Handle> {
-    match T::table().insert(value) {
-        Some(key) => Ok(std::ptr::without_provenance_mut(key | T::KIND << KIND_SHIFT)),
-        None => {
-            Err(invalid(format!("this thread has no room for {} more; destroy those not needed", T::NAME)))
+// A handle: 8 bits of kind, 32 of generation, 24 of index.
+const KIND_SHIFT: u32 = 56;
+const GENERATION_SHIFT: u32 = 24;
+const INDEX: u64 = (1 << GENERATION_SHIFT) - 1;
+
+/// Cells of the first chunk; each further one has as many as all before it.
+const FIRST: u32 = 64;
+/// So 2^24 cells at most.
+const CHUNKS: usize = 19;
+
+/// In the lower half of a cell's state: one thread has it to itself.
+const EXCLUSIVE: u32 = u32::MAX;
+
+/// Objects and their generations. A cell is used again and again, with a generation of its own each time.
+pub(crate) struct Table<T> {
+    chunks: [AtomicPtr<Cell<T>>; CHUNKS],
+    /// Cells made so far.
+    made: AtomicU32,
+    /// The first free cell, as its index and 1, below a count against ABA.
+    free: AtomicU64,
+}
+
+struct Cell<T> {
+    /// Generation in the upper half, odd while there is an object. How many threads use it in the lower.
+    state: AtomicU64,
+    /// Of a free cell the next one, as its index and 1.
+    next: AtomicU32,
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: an object is reached by `Shared` and `Exclusive` only, which `Cell::state` keeps apart.
+unsafe impl<T: Send + Sync> Sync for Cell<T> {}
+
+impl<T> Table<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
+            made: AtomicU32::new(0),
+            free: AtomicU64::new(0),
+        }
+    }
+
+    /// The cell of an index, if it was ever made.
+    fn cell(&self, index: u32) -> Option<&'static Cell<T>> {
+        let (chunk, begin) = place(index);
+        // ORDERING: sees the chunk whole, pairs with the exchange in `grow`
+        let cells = self.chunks.get(chunk)?.load(Acquire);
+        if cells.is_null() {
+            return None;
+        }
+        // SAFETY: a chunk has as many cells as `place` counts in it, and is never freed.
+        Some(unsafe { &*cells.wrapping_add((index - begin) as usize) })
+    }
+
+    /// A free cell: nobody else knows it.
+    fn take(&self) -> Option<(u32, &'static Cell<T>)> {
+        let mut head = self.free.load(Acquire); // ORDERING: sees `next`, pairs with the exchange in `give`
+        while let Some(index) = (head as u32).checked_sub(1) {
+            let cell = self.cell(index)?;
+            let next = u64::from(cell.next.load(Relaxed)); // wrong only if the exchange fails
+            let new = (head >> 32).wrapping_add(1) << 32 | next;
+            match self.free.compare_exchange_weak(head, new, Acquire, Acquire) {
+                Ok(_) => return Some((index, cell)),
+                Err(now) => head = now,
+            }
+        }
+        self.grow()
+    }
+
+    #[cold]
+    fn grow(&self) -> Option<(u32, &'static Cell<T>)> {
+        let index = self.made.fetch_add(1, Relaxed);
+        if u64::from(index) >= INDEX {
+            self.made.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let (chunk, _) = place(index);
+        let slot = self.chunks.get(chunk)?;
+        if slot.load(Acquire).is_null() {
+            let count = if chunk == 0 { FIRST } else { FIRST << (chunk - 1) };
+            let cells: Box<[Cell<T>]> = (0..count)
+                .map(|_| Cell {
+                    state: AtomicU64::new(0),
+                    next: AtomicU32::new(0),
+                    value: UnsafeCell::new(MaybeUninit::uninit()),
+                })
+                .collect();
+            let cells = Box::into_raw(cells);
+            // ORDERING: publishes the chunk whole, pairs with the load in `cell`
+            if slot.compare_exchange(ptr::null_mut(), cells.cast(), AcqRel, Acquire).is_err() {
+                // SAFETY: another thread was first; this chunk is ours alone and came from Box::into_raw.
+                drop(unsafe { Box::from_raw(cells) });
+            }
+        }
+        Some((index, self.cell(index)?))
+    }
+
+    /// Gives a cell back, in which there is no object any more.
+    fn give(&self, index: u32, cell: &Cell<T>) {
+        let mut head = self.free.load(Relaxed);
+        loop {
+            cell.next.store(head as u32, Relaxed);
+            let new = (head >> 32).wrapping_add(1) << 32 | u64::from(index + 1);
+            // ORDERING: publishes `next`, pairs with the load in `take`
+            match self.free.compare_exchange_weak(head, new, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
         }
     }
 }
 
-/// What is behind a handle, which stays while the result lives.
-pub(crate) fn get<T: Handled>(handle: *const T::Handle) -> Outcome<Entry<'static, T, Keys>> {
-    T::table().get(key::<T>(handle)?).ok_or_else(gone::<T>)
-}
-
-/// The same, to be kept.
-pub(crate) fn get_owned<T: Handled>(handle: *const T::Handle) -> Outcome<OwnedEntry<T, Keys>> {
-    T::table().clone().get_owned(key::<T>(handle)?).ok_or_else(gone::<T>)
-}
-
-/// Ends a handle. What is behind it is dropped when nobody uses it any more.
-pub(crate) fn remove<T: Handled>(handle: *const T::Handle) -> Outcome {
-    if T::table().remove(key::<T>(handle)?) { Ok(()) } else { Err(gone::<T>()) }
-}
-
-fn key<T: Handled>(handle: *const T::Handle) -> Outcome<usize> {
-    let key = handle.addr();
-    if key >> KIND_SHIFT == T::KIND {
-        return Ok(key & !(T::KIND << KIND_SHIFT));
+/// The chunk of an index, and the first index in it.
+fn place(index: u32) -> (usize, u32) {
+    match (index / FIRST).checked_ilog2() {
+        None => (0, 0),
+        Some(power) => (power as usize + 1, FIRST << power),
     }
+}
+
+/// What a handle says.
+struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    fn of<T: Handled>(handle: *const T::Handle) -> Outcome<Self> {
+        let handle = handle.addr() as u64;
+        if handle >> KIND_SHIFT == T::KIND {
+            return Ok(Self {
+                index: (handle & INDEX) as u32,
+                generation: (handle >> GENERATION_SHIFT) as u32,
+            });
+        }
+        Err(no_handle::<T>(handle))
+    }
+
+    fn handle<T: Handled>(&self) -> *mut T::Handle {
+        let generation = u64::from(self.generation) << GENERATION_SHIFT;
+        ptr::without_provenance_mut((T::KIND << KIND_SHIFT | generation | u64::from(self.index)) as usize)
+    }
+
+    /// Of the state of a cell.
+    fn fits(&self, state: u64) -> bool {
+        (state >> 32) as u32 == self.generation
+    }
+}
+
+/// Room for an object whose handle is known already, so that giving it out later costs nothing.
+pub(crate) struct Room<T: Handled> {
+    key: Key,
+    cell: Option<&'static Cell<T>>,
+}
+
+impl<T: Handled> Room<T> {
+    pub(crate) fn reserve() -> Outcome<Self> {
+        let Some((index, cell)) = T::table().take() else {
+            return Err(invalid(format!(
+                "there are 16 million handles of {}; end those not needed",
+                T::NAME
+            )));
+        };
+        let generation = (cell.state.load(Relaxed) >> 32) as u32 + 1; // even before: the cell was free
+        Ok(Self { key: Key { index, generation }, cell: Some(cell) })
+    }
+
+    /// A new handle.
+    pub(crate) fn fill(mut self, value: T) -> *mut T::Handle {
+        let cell = self.cell.take().expect("until it is filled");
+        // SAFETY: the cell was free, and nobody else has its handle yet.
+        unsafe { (*cell.value.get()).write(value) };
+        // ORDERING: publishes the object, pairs with the exchanges in `shared` and `exclusive`
+        cell.state.store(u64::from(self.key.generation) << 32, Release);
+        self.key.handle::<T>()
+    }
+}
+
+impl<T: Handled> Drop for Room<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.cell {
+            T::table().give(self.key.index, cell);
+        }
+    }
+}
+
+/// A new handle.
+pub(crate) fn insert<T: Handled>(value: T) -> Outcome<*mut T::Handle> {
+    Ok(Room::reserve()?.fill(value))
+}
+
+fn find<T: Handled>(handle: *const T::Handle) -> Outcome<(Key, &'static Cell<T>)> {
+    let key = Key::of::<T>(handle)?;
+    match T::table().cell(key.index) {
+        // An even generation is that of a free cell.
+        Some(cell) if key.generation % 2 == 1 => Ok((key, cell)),
+        _ => Err(gone::<T>()),
+    }
+}
+
+/// An object in use by this thread, perhaps by others too.
+pub(crate) struct Shared<T: Handled> {
+    cell: &'static Cell<T>,
+    value: NonNull<T>,
+}
+
+/// Looks at a handle that somebody has to himself, before that is an error: of objects that threads share, he will not
+/// have it for long.
+const LOOKS: u32 = 10_000;
+
+/// What is behind a handle. It can't end while this lives.
+pub(crate) fn shared<T: Handled>(handle: *const T::Handle) -> Outcome<Shared<T>> {
+    let (key, cell) = find::<T>(handle)?;
+    let (mut state, mut looks) = (cell.state.load(Relaxed), 0);
+    loop {
+        if !key.fits(state) {
+            return Err(gone::<T>());
+        }
+        if state as u32 >= EXCLUSIVE - 1 {
+            looks += 1;
+            if looks > LOOKS {
+                return Err(busy::<T>());
+            }
+            std::thread::yield_now();
+            state = cell.state.load(Relaxed);
+            continue;
+        }
+        // ORDERING: sees the object, pairs with the store in `Room::fill` and that of `Exclusive`'s end
+        match cell.state.compare_exchange_weak(state, state + 1, Acquire, Relaxed) {
+            Ok(_) => return Ok(Shared { cell, value: cell.value() }),
+            Err(now) => state = now,
+        }
+    }
+}
+
+impl<T: Handled> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: there is an object as long as it is in use, and nobody has it to itself.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: Handled> Drop for Shared<T> {
+    fn drop(&mut self) {
+        self.cell.state.fetch_sub(1, Release); // ORDERING: pairs with the exchange in `exclusive`
+    }
+}
+
+/// An object that this thread has to itself.
+pub(crate) struct Exclusive<T: Handled> {
+    key: Key,
+    cell: &'static Cell<T>,
+    value: NonNull<T>,
+}
+
+/// What is behind a handle, to change it or to end the handle. Other threads' calls are refused while this lives.
+pub(crate) fn exclusive<T: Handled>(handle: *const T::Handle) -> Outcome<Exclusive<T>> {
+    let (key, cell) = find::<T>(handle)?;
+    let free = u64::from(key.generation) << 32;
+    // ORDERING: sees the object and what was done to it, pairs with the stores and subtractions that end a use
+    match cell.state.compare_exchange(free, free | u64::from(EXCLUSIVE), Acquire, Relaxed) {
+        Ok(_) => Ok(Exclusive { key, cell, value: cell.value() }),
+        Err(now) if key.fits(now) => Err(busy::<T>()),
+        Err(_) => Err(gone::<T>()),
+    }
+}
+
+/// The same, of an object that threads share: waits for those who use it just now.
+pub(crate) fn exclusive_soon<T: Handled>(handle: *const T::Handle) -> Outcome<Exclusive<T>> {
+    for _ in 0..LOOKS {
+        let (key, cell) = find::<T>(handle)?;
+        let state = cell.state.load(Relaxed);
+        if state as u32 == 0 || !key.fits(state) {
+            match exclusive(handle) {
+                Err(_) if cell.state.load(Relaxed) as u32 != 0 => {} // somebody was faster
+                outcome => return outcome,
+            }
+        }
+        std::thread::yield_now();
+    }
+    exclusive(handle)
+}
+
+impl<T: Handled> Exclusive<T> {
+    /// Ends the handle.
+    pub(crate) fn into_inner(self) -> T {
+        self.into_parts().0
+    }
+
+    /// Ends the handle. Its cell can be used again after what comes second, which may wait until nobody is in a hurry.
+    pub(crate) fn into_parts(self) -> (T, Vacated<T>) {
+        // SAFETY: there is an object, which nobody can reach any more after the store below.
+        let value = unsafe { self.value.read() };
+        let next = u64::from(self.key.generation.wrapping_add(1)) << 32;
+        self.cell.state.store(next, Relaxed); // ordered by `give`
+        let vacated = Vacated { index: self.key.index, cell: self.cell };
+        std::mem::forget(self);
+        (value, vacated)
+    }
+}
+
+/// A cell whose object has gone.
+pub(crate) struct Vacated<T: Handled> {
+    index: u32,
+    cell: &'static Cell<T>,
+}
+
+impl<T: Handled> Drop for Vacated<T> {
+    fn drop(&mut self) {
+        T::table().give(self.index, self.cell);
+    }
+}
+
+impl<T: Handled> Deref for Exclusive<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: there is an object, and this thread has it to itself.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: Handled> DerefMut for Exclusive<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+impl<T: Handled> Drop for Exclusive<T> {
+    fn drop(&mut self) {
+        // ORDERING: pairs with the exchanges in `shared` and `exclusive`
+        self.cell.state.store(u64::from(self.key.generation) << 32, Release);
+    }
+}
+
+impl<T> Cell<T> {
+    fn value(&self) -> NonNull<T> {
+        NonNull::new(self.value.get().cast()).expect("a field of a cell")
+    }
+}
+
+/// Ends a handle, and with it what is behind it.
+pub(crate) fn remove<T: Handled>(handle: *const T::Handle) -> Outcome {
+    drop(exclusive_soon::<T>(handle)?.into_inner());
+    Ok(())
+}
+
+#[cold]
+fn no_handle<T: Handled>(handle: u64) -> Failure {
     let name = T::NAME;
-    Err(invalid(match key {
+    invalid(match handle {
         0 => format!("NULL instead of {name}; was the status of the call that makes it checked?"),
         _ => format!("this is no handle of {name}; pass the pointer that bips gave, as it is"),
-    }))
+    })
 }
 
-fn gone<T: Handled>() -> crate::status::Failure {
-    invalid(format!("this handle of {} is not valid any more: it was destroyed, or given back", T::NAME))
+#[cold]
+fn gone<T: Handled>() -> Failure {
+    invalid(format!(
+        "this handle of {} is not valid any more: it was destroyed, published or released",
+        T::NAME
+    ))
+}
+
+#[cold]
+fn busy<T: Handled>() -> Failure {
+    invalid(format!(
+        "another thread is in a call with this handle of {}, which this call can't share; wait until that has returned",
+        T::NAME
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
-    struct Cat(u32);
+    struct Cat(usize);
     struct CatHandle;
-    handled!(Cat, CatHandle, 3, "a cat");
+    handled!(Cat, CatHandle, 99, "a cat");
 
     #[test]
-    fn a_handle_is_good_until_it_is_removed() {
+    fn a_handle_is_good_until_it_ends() {
         let first = insert(Cat(1)).ok().unwrap();
         let second = insert(Cat(2)).ok().unwrap();
-        assert_eq!((get::<Cat>(first).ok().unwrap().0, get::<Cat>(second).ok().unwrap().0), (1, 2));
+        assert_eq!((shared::<Cat>(first).ok().unwrap().0, shared::<Cat>(second).ok().unwrap().0), (1, 2));
         assert!(remove::<Cat>(first).is_ok());
         assert!(remove::<Cat>(first).is_err());
-        assert!(get::<Cat>(first).is_err());
+        assert!(shared::<Cat>(first).is_err());
         let third = insert(Cat(3)).ok().unwrap();
         assert_ne!(first, third);
-        assert!(get::<Cat>(first).is_err(), "its place was used again");
-        assert_eq!(get::<Cat>(third).ok().unwrap().0, 3);
+        assert!(shared::<Cat>(first).is_err(), "its place may be used again");
+        assert_eq!(shared::<Cat>(third).ok().unwrap().0, 3);
     }
 
     #[test]
-    fn who_uses_it_keeps_it() {
+    fn who_uses_it_excludes_others() {
         let cat = insert(Cat(7)).ok().unwrap();
-        let (used, kept) = (get::<Cat>(cat).ok().unwrap(), get_owned::<Cat>(cat).ok().unwrap());
-        assert!(remove::<Cat>(cat).is_ok());
-        assert!(get::<Cat>(cat).is_err());
-        assert_eq!((used.0, kept.0), (7, 7));
+        let (one, two) = (shared::<Cat>(cat).ok().unwrap(), shared::<Cat>(cat).ok().unwrap());
+        assert!(exclusive::<Cat>(cat).is_err() && remove::<Cat>(cat).is_err());
+        drop((one, two));
+        let mut alone = exclusive::<Cat>(cat).ok().unwrap();
+        alone.0 += 1;
+        assert!(shared::<Cat>(cat).is_err() && exclusive::<Cat>(cat).is_err());
+        assert_eq!(alone.into_inner().0, 8);
+        assert!(shared::<Cat>(cat).is_err());
     }
 
     #[test]
@@ -130,8 +456,50 @@ mod tests {
             noise ^= noise << 13;
             noise ^= noise >> 7;
             noise ^= noise << 17;
-            let number = if round % 2 == 0 { noise as usize } else { 3 << KIND_SHIFT | noise as usize >> 4 };
-            let _ = get::<Cat>(std::ptr::without_provenance(number)).map(|cat| assert!(cat.0 < 9));
+            let number = match round % 3 {
+                0 => noise,
+                1 => Cat::KIND << KIND_SHIFT | noise >> 8,
+                _ => Cat::KIND << KIND_SHIFT | (noise >> 60) << GENERATION_SHIFT | noise & 127,
+            };
+            let handle = ptr::without_provenance(number as usize);
+            let _ = shared::<Cat>(handle).map(|cat| assert!(cat.0 < 9));
+            let _ = exclusive::<Cat>(handle).map(|cat| assert!(cat.0 < 9));
         }
+    }
+
+    /// Of all handles, threads end each once, and what is behind it goes once.
+    #[test]
+    fn threads_share_a_table() {
+        static ALIVE: AtomicUsize = AtomicUsize::new(0);
+        struct Dog;
+        struct DogHandle;
+        handled!(Dog, DogHandle, 98, "a dog");
+        impl Drop for Dog {
+            fn drop(&mut self) {
+                ALIVE.fetch_sub(1, Relaxed);
+            }
+        }
+        let shelf: [AtomicUsize; 16] = Default::default();
+        let ended = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (shelf, ended) = (&shelf, &ended);
+                scope.spawn(move || {
+                    for round in 0..20_000 {
+                        ALIVE.fetch_add(1, Relaxed);
+                        let mine = insert(Dog).ok().unwrap();
+                        let old = shelf[(round * 7 + thread) % 16].swap(mine.addr(), AcqRel);
+                        let _ = shared::<Dog>(ptr::without_provenance(shelf[round % 16].load(Acquire)));
+                        while old != 0 && remove::<Dog>(ptr::without_provenance(old)).is_err() {
+                            std::hint::spin_loop(); // somebody looks at it
+                        }
+                        ended.fetch_add(usize::from(old != 0), Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(ended.load(Relaxed) + ALIVE.load(Relaxed), 80_000);
+        assert!(ALIVE.load(Relaxed) <= 16);
+        assert!(Dog::table().made.load(Relaxed) <= 32, "cells are used again");
     }
 }

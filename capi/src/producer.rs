@@ -55,7 +55,7 @@ pub unsafe extern "C" fn bips_producer_acquire(
     call(|| {
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(frame, "the frame") }?;
-        let producer = &handle::get::<Producer>(producer)?.0;
+        let producer = &handle::shared::<Producer>(producer)?.0;
         let wait = args::wait(timeout_ns);
         let frame = producer.acquire(wait).map_err(|error| match (wait, error) {
             (Wait::Now, AcquireError::Timeout) => Failure::Plain(BIPS_TIMEOUT, c"no slot is free just now"),
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn bips_producer_acquire(
             }
             _ => Failure::Told(producer.explain(error)),
         })?;
-        place.put(handle::insert(Writable::new(frame))?);
+        place.put(handle::insert(Writable(frame))?);
         Ok(())
     })
 }
@@ -78,7 +78,7 @@ pub extern "C" fn bips_producer_wait_for_consumers(
     timeout_ns: i64,
 ) -> Status {
     call(|| {
-        handle::get::<Producer>(producer)?.0.wait_for_consumers(count, args::wait(timeout_ns))?;
+        handle::shared::<Producer>(producer)?.0.wait_for_consumers(count, args::wait(timeout_ns))?;
         Ok(())
     })
 }
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn bips_producer_get_layout(
     call(|| {
         // SAFETY: as the header says, a structure of its size or NULL.
         let answer = unsafe { Answer::to(layout) }?;
-        let producer = &handle::get::<Producer>(producer)?.0;
+        let producer = &handle::shared::<Producer>(producer)?.0;
         answer.give(&Layout::of(
             producer.content(),
             producer.slots(),
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn bips_producer_get_stats(
     call(|| {
         // SAFETY: as the header says, a structure of its size or NULL.
         let answer = unsafe { Answer::to(stats) }?;
-        let stats = handle::get::<Producer>(producer)?.0.stats()?;
+        let stats = handle::shared::<Producer>(producer)?.0.stats()?;
         answer.give(&ProducerStats::from(&stats));
         Ok(())
     })
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn bips_producer_get_consumers(
     count: *mut usize,
 ) -> Status {
     call(|| {
-        let stats = handle::get::<Producer>(producer)?.0.stats()?;
+        let stats = handle::shared::<Producer>(producer)?.0.stats()?;
         // SAFETY: as the header says, room for so many, and for the count.
         unsafe { give_consumers(&stats.consumers, consumers, capacity, count) }
     })
@@ -143,20 +143,23 @@ pub unsafe extern "C" fn bips_producer_get_consumers(
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_producer_close(producer: *const bips_producer) -> Status {
     call(|| {
-        handle::get::<Producer>(producer)?.0.close();
+        handle::shared::<Producer>(producer)?.0.close();
         Ok(())
     })
 }
 
-/// Closes the producer and ends the handle. Frames acquired from it stay valid, but can't be published any more. While
-/// another thread is in a call with it, it is closed at once and goes when that call returns. NULL is nothing.
+/// Closes the producer and ends the handle. Frames acquired from it stay valid, but can't be published any more. NULL is
+/// nothing.
+///
+/// BIPS_INVALID_ARGUMENT while another thread is still in a call with it: it is closed, which such a call learns, and can
+/// be destroyed when that has returned.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_producer_destroy(producer: *mut bips_producer) -> Status {
     call(|| {
         if producer.is_null() {
             return Ok(());
         }
-        handle::get::<Producer>(producer)?.0.close();
+        handle::shared::<Producer>(producer)?.0.close();
         handle::remove::<Producer>(producer)
     })
 }

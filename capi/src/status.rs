@@ -1,7 +1,7 @@
 //! What a call came to, and the words for it.
 
 use bips::{Error, ErrorKind};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -107,14 +107,10 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
     Failure::Told(Error::new(ErrorKind::InvalidArgument, message))
 }
 
-enum Said {
-    Nothing,
-    Plain(&'static CStr),
-    Text(CString),
-}
-
 thread_local! {
-    static LAST: RefCell<Said> = const { RefCell::new(Said::Nothing) };
+    /// What bips_last_error_message says: a literal, or TEXT. Without a destructor, so cheap to write.
+    static LAST: Cell<*const c_char> = const { Cell::new(c"".as_ptr()) };
+    static TEXT: RefCell<CString> = RefCell::default();
 }
 
 /// Does the work of a call. A failure is remembered for this thread; a panic does not leave it.
@@ -128,7 +124,7 @@ pub(crate) fn call(work: impl FnOnce() -> Outcome) -> Status {
             let message = format!("a fault in bips, please report it: {said}");
             // What a payload does when it is dropped is nobody's promise.
             std::mem::forget(payload);
-            say(Said::Text(text(&message)));
+            say(&message);
             BIPS_INTERNAL
         }
     }
@@ -136,20 +132,26 @@ pub(crate) fn call(work: impl FnOnce() -> Outcome) -> Status {
 
 fn remember(failure: Failure) -> Status {
     match failure {
-        Failure::Told(error) => {
-            say(Said::Text(text(&error.to_string())));
-            error.kind().into()
-        }
         Failure::Plain(status, message) => {
-            say(Said::Plain(message));
+            LAST.set(message.as_ptr());
             status
+        }
+        Failure::Told(error) => {
+            say(&error.to_string());
+            error.kind().into()
         }
     }
 }
 
-/// Unless the thread is ending and has no such place any more.
-fn say(said: Said) {
-    let _ = LAST.try_with(|last| *last.borrow_mut() = said);
+/// Unless the thread is ending and has no place for it any more.
+#[cold]
+fn say(message: &str) {
+    let message = text(message);
+    LAST.set(c"an error whose message is lost: the thread is ending".as_ptr());
+    let _ = TEXT.try_with(|place| {
+        LAST.set(message.as_ptr());
+        place.replace(message);
+    });
 }
 
 /// As C has it; a message with a NUL in it, which a peer's text could bring, ends there.
@@ -162,12 +164,7 @@ pub(crate) fn text(message: &str) -> CString {
 /// Valid until the next call of this thread that fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_last_error_message() -> *const c_char {
-    let message = LAST.try_with(|last| match &*last.borrow() {
-        Said::Nothing => c"".as_ptr(),
-        Said::Plain(message) => message.as_ptr(),
-        Said::Text(message) => message.as_ptr(),
-    });
-    message.unwrap_or(c"".as_ptr())
+    LAST.get()
 }
 
 /// The name of a status, such as "not-found". Never NULL, valid for ever.

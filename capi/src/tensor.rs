@@ -1,9 +1,10 @@
 //! Frames as DLPack tensors.
 
 use crate::args::Place;
-use crate::frame::{Lease, bips_frame};
+use crate::frame::{Leased, bips_frame};
+use crate::handle;
 use crate::status::{Outcome, Status, call, invalid};
-use crate::writable_frame::{bips_writable_frame, with_frame};
+use crate::writable_frame::{Writable, bips_writable_frame};
 use bips_dlpack::abi::{ManagedVersioned, VERSION};
 use bips_dlpack::{Tensor, to_versioned};
 use std::ptr::NonNull;
@@ -25,14 +26,10 @@ pub unsafe extern "C" fn bips_frame_dlpack(
     call(|| {
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(tensor, "the tensor") }?;
-        let lease = Lease::of(frame)?;
-        lease.check()?;
-        let (data, content) = (lease.as_ref().as_ptr().cast_mut(), *lease.as_ref().content());
-        let writable = !lease.as_ref().readonly();
-        // SAFETY: a frame's content lies in its slot, mapped as long as `lease` lives; writable if it says so.
-        let tensor = unsafe {
-            Tensor::new(data, content.dtype(), content.shape(), content.strides(), writable, lease)
-        };
+        let lease = Leased::share(frame)?;
+        let content = *lease.content();
+        // SAFETY: the tensor keeps a reference to the frame.
+        let tensor = unsafe { Tensor::of_frame(&lease, lease.clone()) };
         place.put(leaked(tensor, &content, plane)?.as_ptr().cast());
         Ok(())
     })
@@ -51,7 +48,8 @@ pub unsafe extern "C" fn bips_writable_frame_dlpack(
     call(|| {
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(tensor, "the tensor") }?;
-        let (hold, content) = with_frame(frame, |frame| Ok((frame.hold(), *frame.content())))?;
+        let frame = &handle::exclusive::<Writable>(frame)?.0;
+        let (hold, content) = (frame.hold(), *frame.content());
         let data = hold.as_mut_ptr();
         // SAFETY: the hold keeps the slot, which has room for the stream's content, mapped to write.
         let tensor = unsafe { Tensor::of_content(data, &content, hold) };

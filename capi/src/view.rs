@@ -1,17 +1,18 @@
 //! Private, writable views of frames.
 
 use crate::args::Place;
-use crate::frame::{Lease, bips_frame};
+use crate::frame::{Leased, bips_frame};
 use crate::handle::{self, handled};
 use crate::status::{Status, call};
-use bips::PrivateView;
+use bips::{Frame, PrivateView};
 use std::ffi::c_void;
+use std::sync::Arc;
 
 /// A writable, private view of a frame: only pages written to are copied, and nobody else sees it.
 #[allow(non_camel_case_types, reason = "as C writes them")]
 pub struct bips_private_view(());
 
-struct View(#[allow(dead_code, reason = "held for its drop")] PrivateView<Lease>);
+struct View(#[allow(dead_code, reason = "held for its drop")] PrivateView<Arc<Frame>>);
 handled!(View, bips_private_view, 6, "a private view");
 
 /// Makes a private view of a frame, one at a time of each. It holds the lease itself: the frame may be released. Its
@@ -30,7 +31,7 @@ pub unsafe extern "C" fn bips_frame_private_view(
         let view_place = unsafe { Place::at(view, "the view") }?;
         // SAFETY: as above.
         let data_place = unsafe { Place::at(data, "its first byte") }?;
-        let view = PrivateView::of(Lease::of(frame)?)?;
+        let view = PrivateView::of(Leased::share(frame)?)?;
         let data = view.as_mut_ptr();
         view_place.put(handle::insert(View(view))?);
         data_place.put(data.cast());

@@ -3,24 +3,16 @@
 use crate::args::{Answer, Place, read, sized, slice};
 use crate::fence::{bips_fence, fence};
 use crate::handle::{self, handled};
-use crate::status::{Outcome, Status, call, invalid};
+use crate::status::{Outcome, Status, call};
 use bips::{Description, FrameMut, Shape};
 use std::ffi::c_void;
-use std::sync::{Mutex, TryLockError};
 
 /// A slot to write the next frame into. One thread at a time; any thread.
 #[allow(non_camel_case_types, reason = "as C writes them")]
 pub struct bips_writable_frame(());
 
-/// Empty once it was published or cancelled.
-pub(crate) struct Writable(Mutex<Option<FrameMut>>);
+pub(crate) struct Writable(pub(crate) FrameMut);
 handled!(Writable, bips_writable_frame, 3, "a writable frame");
-
-impl Writable {
-    pub(crate) fn new(frame: FrameMut) -> Self {
-        Self(Mutex::new(Some(frame)))
-    }
-}
 
 /// Where a slot is.
 #[derive(Clone, Copy)]
@@ -68,16 +60,15 @@ pub unsafe extern "C" fn bips_writable_frame_get_slot(
     call(|| {
         // SAFETY: as the header says, a structure of its size or NULL.
         let answer = unsafe { Answer::to(slot) }?;
-        with_frame(frame, |frame| {
-            answer.give(&Slot {
-                size: 0,
-                data: frame.as_mut_ptr().cast(),
-                nbytes: frame.len(),
-                index: frame.slot(),
-                reserved: 0,
-            });
-            Ok(())
-        })
+        let frame = &handle::exclusive::<Writable>(frame)?.0;
+        answer.give(&Slot {
+            size: 0,
+            data: frame.as_mut_ptr().cast(),
+            nbytes: frame.len(),
+            index: frame.slot(),
+            reserved: 0,
+        });
+        Ok(())
     })
 }
 
@@ -103,11 +94,8 @@ pub unsafe extern "C" fn bips_writable_frame_publish(
         let description = unsafe { description_of(&described) }?;
         // SAFETY: as the header says, a fence or NULL.
         let ready = unsafe { fence(ready) }?;
-        let writable = take(frame)?;
-        let published = writable.publish(description, ready);
-        // After the consumers have it.
-        handle::remove::<Writable>(frame)?;
-        let published = published?;
+        let (writable, _vacated) = handle::exclusive::<Writable>(frame)?.into_parts();
+        let published = writable.0.publish(description, ready)?;
         if let Some(place) = place {
             place.put(published);
         }
@@ -122,8 +110,8 @@ pub extern "C" fn bips_writable_frame_cancel(frame: *mut bips_writable_frame) ->
         if frame.is_null() {
             return Ok(());
         }
-        drop(take(frame)?);
-        handle::remove::<Writable>(frame)
+        drop(handle::exclusive::<Writable>(frame)?.into_inner());
+        Ok(())
     })
 }
 
@@ -137,34 +125,4 @@ unsafe fn description_of(from: &FrameDescription) -> Outcome<Description<'_>> {
     let shape = if from.shape.is_null() { None } else { Some(Shape::new(shape)?) };
     let timestamp = (from.timestamp_ns != 0).then_some(from.timestamp_ns);
     Ok(Description { shape, timestamp, metadata })
-}
-
-fn take(frame: *const bips_writable_frame) -> Outcome<FrameMut> {
-    with(frame, |frame| frame.take().ok_or_else(given_away))
-}
-
-/// Something with a frame that was not given away.
-pub(crate) fn with_frame<T>(
-    frame: *const bips_writable_frame,
-    work: impl FnOnce(&FrameMut) -> Outcome<T>,
-) -> Outcome<T> {
-    with(frame, |frame| work(frame.as_ref().ok_or_else(given_away)?))
-}
-
-fn with<T>(
-    frame: *const bips_writable_frame,
-    work: impl FnOnce(&mut Option<FrameMut>) -> Outcome<T>,
-) -> Outcome<T> {
-    let entry = handle::get::<Writable>(frame)?;
-    match entry.0.try_lock() {
-        Ok(mut frame) => work(&mut frame),
-        Err(TryLockError::Poisoned(poisoned)) => work(&mut poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => {
-            Err(invalid("another thread is in a call with this frame; let one thread at a time have it"))
-        }
-    }
-}
-
-fn given_away() -> crate::status::Failure {
-    invalid("this frame was published or cancelled already")
 }

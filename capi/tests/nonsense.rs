@@ -52,7 +52,7 @@ impl Handles {
         let name = std::any::type_name::<T>();
         let kind =
             TYPES.iter().position(|known| name.ends_with(&format!("::{known}"))).expect("a handle") + 1;
-        let right: Vec<usize> = self.0.iter().copied().filter(|handle| handle >> 60 == kind).collect();
+        let right: Vec<usize> = self.0.iter().copied().filter(|handle| handle >> 56 == kind).collect();
         let number = match noise.below(24) {
             0 => 0,
             1 => noise.word() as usize,
