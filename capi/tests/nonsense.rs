@@ -267,6 +267,11 @@ impl Caller {
                     status
                 }
                 17..20 => bips_frame_release(self.handles.any(&mut self.noise), null()),
+                20 if self.noise.one_in(2) => {
+                    let (mut data, mut nbytes) = (null(), 0);
+                    let (to, length) = (self.rarely(&mut data), self.rarely(&mut nbytes));
+                    bips_frame_data(self.handles.any(&mut self.noise), to, length)
+                }
                 20 => {
                     let mut info = Room::empty::<FrameInfo>(self);
                     let status = bips_frame_get_info(self.handles.any(&mut self.noise), info.at());

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: all measurements in one run, with the machine's own floors beside them.
 
+mod native;
+
 use std::fs;
 use std::process::Command;
 
@@ -15,17 +17,18 @@ pub(crate) struct Options {
     /// Fail when a ratio misses its goal (for a quiet machine)
     #[arg(long)]
     strict: bool,
-    /// Leave the Python part out
+    /// Leave the C++ and the Python part out
     #[arg(long)]
     rust_only: bool,
 }
 
 /// What must be reached: a number, and the number beside it that it must not exceed.
-const GOALS: [(&str, &str); 5] = [
+const GOALS: [(&str, &str); 6] = [
     ("latency.worst_ratio_to_floor", "latency.goal_ratio"),
     ("latency.futex_worst_ratio_to_floor", "latency.futex_goal_ratio"),
     ("attach.attach_ns", "attach.attach_goal_ns"),
     ("attach.control_bytes", "attach.control_goal_bytes"),
+    ("native.ratio_cpp_to_rust", "native.goal_ratio"),
     ("python.ns.receive + np.from_dlpack + release", "python.goal_ns"),
 ];
 
@@ -38,6 +41,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         measure(bench, &mut command, &mut rows)?;
     }
     if !options.rust_only {
+        native::measure(workspace, &mut rows)?;
         let python = Environments::new(workspace)?.of(Purpose::Demo)?;
         let mut command = python.command();
         command.arg(workspace.root.join("python/benches/receive.py")).arg("--json");
