@@ -85,6 +85,7 @@ public:
     T& value() & { return check(), *value_; }
     T&& value() && { return check(), std::move(*value_); }
     T& operator*() & { return value(); }
+    T&& operator*() && { return std::move(*this).value(); }
     T* operator->() { return &value(); }
 
 private:
@@ -119,7 +120,8 @@ public:
     explicit Handle(T* handle) noexcept : handle_(handle) {}
     Handle(Handle&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
     Handle& operator=(Handle&& other) noexcept {
-        std::swap(handle_, other.handle_);
+        Handle taken(std::move(other)); // ends what was held before
+        std::swap(handle_, taken.handle_);
         return *this;
     }
     ~Handle() {
@@ -236,8 +238,9 @@ public:
     Fd(int number, std::uint64_t offset) noexcept : number_(number), offset_(offset) {}
     Fd(Fd&& other) noexcept : number_(std::exchange(other.number_, -1)), offset_(other.offset_) {}
     Fd& operator=(Fd&& other) noexcept {
-        std::swap(number_, other.number_);
-        std::swap(offset_, other.offset_);
+        Fd taken(std::move(other)); // closes what was held before
+        std::swap(number_, taken.number_);
+        std::swap(offset_, taken.offset_);
         return *this;
     }
     ~Fd() {
@@ -333,7 +336,7 @@ public:
     Frame() noexcept { info_.size = 0; }
     Frame(Frame&& other) noexcept : handle_(std::move(other.handle_)) { info_.size = other.info_.size = 0; }
     Frame& operator=(Frame&& other) noexcept {
-        std::swap(handle_, other.handle_);
+        handle_ = std::move(other.handle_);
         info_.size = other.info_.size = 0;
         return *this;
     }
@@ -498,8 +501,8 @@ public:
     WritableFrame(WritableFrame&& other) noexcept
         : handle_(std::move(other.handle_)), slot_(std::exchange(other.slot_, bips_slot{})) {}
     WritableFrame& operator=(WritableFrame&& other) noexcept {
-        std::swap(handle_, other.handle_);
-        std::swap(slot_, other.slot_);
+        handle_ = std::move(other.handle_);
+        slot_ = std::exchange(other.slot_, bips_slot{});
         return *this;
     }
 
