@@ -11,7 +11,7 @@ use crate::python::{Environments, Purpose, Venv};
 use crate::step::shown_live;
 use crate::workspace::{Workspace, on_path};
 
-const PYTHON_BESIDE_THE_PACKAGE: [&str; 3] = ["examples/film", "xtask/python", "tests/containers"];
+const PYTHON_BESIDE_THE_PACKAGE: [&str; 3] = ["examples", "xtask/python", "tests/containers"];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let started = Instant::now();
