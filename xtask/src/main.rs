@@ -7,6 +7,7 @@ mod fuzz;
 mod install;
 mod lanes;
 mod loom;
+mod parties;
 mod python;
 mod shuttle;
 mod soak;

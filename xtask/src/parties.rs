@@ -1,4 +1,4 @@
-//! The demo's processes: started together, awaited together, and ended together when one fails.
+//! Processes that work together: started together, awaited together, and ended together when one fails.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -61,9 +61,8 @@ impl Parties {
     }
 
     /// Until all have ended well, or one hasn't.
-    pub(crate) fn wait(&mut self, patience: Duration) -> Result<()> {
+    pub(crate) fn wait(&mut self, progress: &Progress, patience: Duration) -> Result<()> {
         let started = Instant::now();
-        let progress = Progress::start("the film runs");
         let mut failed_at = None;
         loop {
             for party in &mut self.all {
@@ -81,26 +80,28 @@ impl Parties {
             progress.tick();
             thread::sleep(LOOK_EVERY);
         }
-        let bad: Vec<String> = self.all.iter().filter_map(Self::complaint).collect();
-        progress.end(bad.is_empty());
-        if bad.is_empty() {
+        if self.all.iter().all(|party| party.ended.is_some_and(|status| status.success())) {
             return Ok(());
         }
-        bail!("the demo didn't come to its end\n{}", bad.join("\n"))
+        bail!("{}", self.told());
     }
 
-    fn complaint(party: &Party) -> Option<String> {
-        let what = match party.ended {
-            Some(status) if status.success() => return None,
-            Some(status) => format!("ended with {status}"),
-            None => format!("had not ended; its process {} is being ended now", party.child.id()),
+    /// What became of each, and the last that it said: often only another one's words explain a failure.
+    pub(crate) fn told(&self) -> String {
+        let one = |party: &Party| {
+            let what = match party.ended {
+                Some(status) if status.success() => "ended well".to_owned(),
+                Some(status) => format!("ended with {status}"),
+                None => format!("had not ended; its process {} is being ended now", party.child.id()),
+            };
+            format!("the {} {what}: {}\n{}", party.name, party.log.display(), tail(&party.log))
         };
-        Some(format!("the {} {what}: {}\n{}", party.name, party.log.display(), tail(&party.log)))
+        self.all.iter().map(one).collect::<Vec<_>>().join("\n")
     }
 }
 
 impl Drop for Parties {
-    /// Nobody outlives the demo.
+    /// Nobody outlives this.
     fn drop(&mut self) {
         for party in &mut self.all {
             if party.ended.is_none() {

@@ -1,6 +1,5 @@
 //! The main job on a real film: one process decodes into shared buffers, two others work on them in place.
 
-mod parties;
 mod report;
 
 use std::collections::BTreeSet;
@@ -12,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use self::parties::Parties;
 use self::report::{Evidence, Report};
+use crate::parties::Parties;
 use crate::python::{Environments, Purpose, Venv, hide_gpus};
+use crate::step::Progress;
 use crate::workspace::Workspace;
 
 const STREAM: &str = "film";
@@ -101,7 +101,10 @@ impl Stage<'_> {
             command.env("BIPS_DIR", &self.directory);
             parties.start(name, command)?;
         }
-        parties.wait(PATIENCE)
+        let progress = Progress::start("the film runs");
+        let ended = parties.wait(&progress, PATIENCE);
+        progress.end(ended.is_ok());
+        ended.context("the demo didn't come to its end")
     }
 
     fn script(&self, name: &str) -> Command {
