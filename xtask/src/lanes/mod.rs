@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the lanes, what each needs, and what became of it.
 
 mod containers;
+mod native;
 mod podman;
 mod pytest;
 mod skips;
@@ -35,6 +36,8 @@ pub(crate) enum Lane {
     Python,
     /// The Python package with NumPy, PyTorch, JAX and TensorFlow in one process
     Frameworks,
+    /// C and C++ against an installed package, and the examples from each language to each
+    Native,
     /// Producer and consumers in different containers, which bubblewrap makes
     Containers,
     /// The same in podman's, with limits of memory, pauses and a seccomp filter
@@ -69,6 +72,7 @@ impl Lane {
             Self::Cli => package(workspace, skips, "bips-cli"),
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),
+            Self::Native => native::run(workspace, skips),
             Self::Containers => containers::run(workspace, skips),
             Self::Podman => podman::run(workspace, skips),
             Self::Crash => shown(workspace, skips, "steps"),
@@ -234,7 +238,7 @@ mod tests {
         assert_eq!(required(" loom, memfd,").unwrap(), BTreeSet::from([Lane::Memfd, Lane::Loom]));
         assert!(required("").unwrap().is_empty());
         let error = required("memfd,pyton").unwrap_err().to_string();
-        assert!(error.contains("`pyton`") && error.contains("frameworks, containers"), "{error}");
+        assert!(error.contains("`pyton`") && error.contains("frameworks, native, containers"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,35 @@
+//! C and C++ against an installed package, as a native developer has it: nothing of the checkout but the examples.
+
+mod examples;
+mod pairs;
+mod verdict;
+
+use anyhow::Result;
+
+use super::{Outcome, Skips};
+use crate::install;
+use crate::python::{Environments, Purpose};
+use crate::workspace::{Workspace, on_path};
+
+/// To be typed by a person.
+const INSTALL: &str = "apt-get install gcc g++ cmake make pkg-config";
+
+pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
+    for compiler in ["cc", "c++"] {
+        if on_path(compiler).is_none() {
+            return Ok(Outcome::Skipped(format!("there is no {compiler}: {INSTALL}")));
+        }
+    }
+    let folder = workspace.target.join("native");
+    let prefix = folder.join("prefix");
+    install::into(workspace, &prefix)?;
+
+    let programs = folder.join("examples");
+    if let Some(reason) = examples::build(workspace, &prefix, &programs, skips)? {
+        return Ok(Outcome::Skipped(reason));
+    }
+    // Not kept: what it locks must not wait for the tests.
+    let python = Environments::new(workspace)?.of(Purpose::Core)?.python;
+    pairs::run(workspace, &programs, &python)?;
+    Ok(Outcome::Passed)
+}
