@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::super::Skips;
 use super::INSTALL;
 use super::pairs::EXAMPLES;
-use crate::step::{logged, output_of, shown};
+use crate::step::{logged, output_of};
 use crate::workspace::{Workspace, on_path};
 
 /// Into the folder `programs`, anew. The reason if this machine can't.
@@ -72,8 +72,9 @@ fn with_pkg_config(workspace: &Workspace, prefix: &Path, programs: &Path) -> Res
                 compile.arg(programs.join(example.program(program, language)));
                 compile.args(flags.split_whitespace());
                 compile.arg(format!("-Wl,-rpath,{}", prefix.join("lib").display()));
-                let log = workspace.log(&format!("examples-{}", example.program(program, language)));
-                logged(&shown(&compile), &mut compile, &log)?;
+                let name = example.program(program, language);
+                let log = workspace.log(&format!("examples-{name}"));
+                logged(&format!("compile {name} with pkg-config"), &mut compile, &log)?;
             }
         }
     }

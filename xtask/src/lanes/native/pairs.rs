@@ -131,6 +131,8 @@ impl Places<'_> {
         {
             let mut command = self.command(example, program, language);
             command.arg("example").args(arguments).env("BIPS_DIR", &directory);
+            // The end of its log is for its error, not for the stack below `main`.
+            command.env("RUST_LIB_BACKTRACE", "0");
             parties.start(name, command)?;
         }
         parties.wait(progress, PATIENCE)?;
@@ -168,22 +170,29 @@ pub(crate) fn run(workspace: &Workspace, programs: &Path, python: &Path) -> Resu
         let title = format!("{}, 16 pairs of languages", example.folder);
         let progress = Progress::start(&title);
         let mut table = format!("{:<22}{}\n", "", row(&LANGUAGES.map(|language| language.to_string())));
-        let before = failures.len();
+        let mut said = Vec::new();
         for from in LANGUAGES {
             let cells = LANGUAGES.map(|to| match places.pair(example, &expected, [from, to], &progress) {
                 Ok(()) => "ok".to_owned(),
                 Err(error) => {
-                    failures.push(format!("{}: {from} to {to}: {error:#}", example.folder));
+                    said.push(format!(
+                        "{} in {from}, {} in {to}:\n{error:#}\n",
+                        example.sender, example.receiver
+                    ));
+                    failures.push(format!("{} {from} to {to}", example.folder));
                     "FAILED".to_owned()
                 }
             });
             table += &format!("  {:<20}{}\n", format!("{} in {from}", example.sender), row(&cells));
         }
-        progress.end(failures.len() == before);
+        progress.end(said.is_empty());
+        for failure in &said {
+            println!("{failure}");
+        }
         println!("{}: to {} in\n{table}", example.folder, example.receiver);
     }
     if !failures.is_empty() {
-        bail!("{} of 48 pairs failed\n{}", failures.len(), failures.join("\n"));
+        bail!("{} of 48 pairs failed, see above: {}", failures.len(), failures.join(", "));
     }
     println!("all 48 pairs passed");
     Ok(())
