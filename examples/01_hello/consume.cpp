@@ -24,11 +24,11 @@ int main(int argc, char** argv) try {
         for (const auto byte : frame.bytes())
             if (std::to_integer<std::uint64_t>(byte) != frames % 256) throw std::runtime_error("other bytes were sent");
         std::cout << "frame " << frame.sequence() << ": " << greeting << ", " << frame.dtype_name() << " "
-                  << frame.shape()[0] << "x" << frame.shape()[1] << " of " << frames % 256 << "\n";
+                  << frame.shape()[0] << "x" << frame.shape()[1] << " of " << frames % 256 << std::endl;
         frames++;
     }
     if (consumer.ending() != BIPS_ENDED_CLOSED) throw std::runtime_error("the producer died");
-    std::cout << frames << " frames, then the producer closed the stream\n";
+    std::cout << frames << " frames, then the producer closed the stream" << std::endl;
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;

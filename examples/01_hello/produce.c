@@ -18,6 +18,7 @@ static void check(bips_status status)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // each line at once, also into a pipe
     if (argc < 2) {
         fprintf(stderr, "usage: %s NAME [FRAMES]\n", argv[0]);
         return 2;

@@ -26,7 +26,7 @@ int main(int argc, char** argv) try {
         description.metadata = greeting.data();
         description.metadata_size = greeting.size();
         const auto sequence = frame.publish(description);
-        std::cout << "frame " << sequence << ": " << greeting << "\n";
+        std::cout << "frame " << sequence << ": " << greeting << std::endl;
     }
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";

@@ -28,6 +28,7 @@ static void draw(void *data, const bips_plane *plane, int i)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // each line at once, also into a pipe
     if (argc < 2) {
         fprintf(stderr, "usage: %s NAME [FRAMES [WIDTH HEIGHT]]\n", argv[0]);
         return 2;

@@ -41,7 +41,7 @@ int main(int argc, char** argv) try {
         description.metadata = &sum; // little-endian, as every machine that bips runs on
         description.metadata_size = sizeof sum;
         const auto sequence = frame.publish(description);
-        std::cout << "frame " << sequence << ": checksum " << sum << ", " << where << "\n";
+        std::cout << "frame " << sequence << ": checksum " << sum << ", " << where << std::endl;
     }
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";

@@ -24,6 +24,7 @@ static void check(bips_status status)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // each line at once, also into a pipe
     if (argc < 2) {
         fprintf(stderr, "usage: %s NAME\n", argv[0]);
         return 2;
@@ -46,8 +47,8 @@ int main(int argc, char **argv)
         place(info.data, info.content.nbytes, where, sizeof where);
         if (strncmp(where, "memfd", 5) != 0) fail("the image was copied");
         const uint64_t start = (uintptr_t)info.data;
-        printf("frame %" PRIu64 ": checksum %" PRIu64 ", %s, at 0x%" PRIx64 "-0x%" PRIx64 "\n", info.sequence, sum, where,
-               start, start + info.content.nbytes);
+        printf("frame %" PRIu64 ": checksum %" PRIu64 ", %s, at 0x%" PRIx64 "-0x%" PRIx64 "\n", info.sequence, sum,
+               where, start, start + info.content.nbytes);
         check(bips_frame_release(frame, NULL));
         frames++;
     }

@@ -28,11 +28,11 @@ int main(int argc, char** argv) try {
         if (where.rfind("memfd", 0) != 0) throw std::runtime_error("the image was copied");
         std::cout << "frame " << frame.sequence() << ": checksum " << sum << ", " << where << ", at "
                   << static_cast<const void*>(frame.data()) << "-"
-                  << static_cast<const void*>(frame.data() + frame.nbytes()) << "\n";
+                  << static_cast<const void*>(frame.data() + frame.nbytes()) << std::endl;
         frames++;
     }
     if (consumer.ending() != BIPS_ENDED_CLOSED) throw std::runtime_error("the camera died");
-    std::cout << frames << " frames, all as the camera drew them\n";
+    std::cout << frames << " frames, all as the camera drew them" << std::endl;
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;

@@ -22,8 +22,8 @@ static inline uint64_t checksum(const void *data, const bips_plane *plane)
     return sum;
 }
 
-// The memory file behind these bytes, as the kernel says. Who gets the same answer in another process has the same bytes;
-// private memory, where a copy would lie, has no file.
+// The memory file behind these bytes, as the kernel says. Who gets the same answer in another process has the same
+// bytes; private memory, where a copy would lie, has no file.
 static inline void place(const void *data, uint64_t nbytes, char *text, size_t size)
 {
     snprintf(text, size, "private memory");
@@ -36,7 +36,8 @@ static inline void place(const void *data, uint64_t nbytes, char *text, size_t s
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %" SCNu64, &start, &end, permissions, &offset,
                    &inode) == 5 &&
             start <= address && address + nbytes <= end && permissions[3] == 's' && strstr(line, " /memfd:") != NULL)
-            snprintf(text, size, "memfd %" PRIu64 " + 0x%" PRIx64 ", %s", inode, offset + (address - start), permissions);
+            snprintf(text, size, "memfd %" PRIu64 " + 0x%" PRIx64 ", %s", inode, offset + (address - start),
+                     permissions);
     }
     if (maps != NULL) fclose(maps);
 }

@@ -20,8 +20,8 @@ template <class Byte> std::uint64_t checksum(const bips::Plane<Byte>& plane) {
     return sum;
 }
 
-// The memory file behind these bytes, as the kernel says. Who gets the same answer in another process has the same bytes;
-// private memory, where a copy would lie, has no file.
+// The memory file behind these bytes, as the kernel says. Who gets the same answer in another process has the same
+// bytes; private memory, where a copy would lie, has no file.
 inline std::string place(const std::byte* data, std::size_t nbytes) {
     const auto address = reinterpret_cast<std::uintptr_t>(data);
     std::ifstream maps("/proc/self/maps");

@@ -1,4 +1,5 @@
-// Publishes images with bright boxes, and checks what a detector says of each: results_camera_c NAME [FRAMES [WIDTH HEIGHT]]
+// Publishes images with bright boxes, and checks what a detector says of each:
+// results_camera_c NAME [FRAMES [WIDTH HEIGHT]]
 
 #include <bips.h>
 
@@ -48,6 +49,7 @@ static void draw(void *data, const bips_plane *plane, box *boxes, uint32_t count
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // each line at once, also into a pipe
     if (argc < 2) {
         fprintf(stderr, "usage: %s NAME [FRAMES [WIDTH HEIGHT]]\n", argv[0]);
         return 2;

@@ -1,4 +1,5 @@
-// Publishes images with bright boxes, and checks what a detector says of each: results_camera_cpp NAME [FRAMES [WIDTH HEIGHT]]
+// Publishes images with bright boxes, and checks what a detector says of each:
+// results_camera_cpp NAME [FRAMES [WIDTH HEIGHT]]
 
 #include <bips.hpp>
 
@@ -68,7 +69,7 @@ int main(int argc, char** argv) try {
         if (!std::equal(found.begin(), found.end(), drawn.front().data(), drawn.back().data() + 6))
             throw std::runtime_error("the boxes are not where they were drawn");
         std::cout << "frame " << sequence << ": " << drawn.size() << " drawn, " << result.shape()[0]
-                  << " found, the same\n";
+                  << " found, the same" << std::endl;
     }
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";

@@ -1,4 +1,7 @@
-"""Publishes images with bright boxes, and checks what a detector says of each: camera.py NAME [FRAMES [WIDTH HEIGHT]]"""
+"""Publishes images with bright boxes, and checks what a detector says of each.
+
+camera.py NAME [FRAMES [WIDTH HEIGHT]]
+"""
 
 import sys
 

@@ -53,6 +53,7 @@ static uint64_t detect(const uint8_t *data, const bips_content *image, box *boxe
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // each line at once, also into a pipe
     if (argc < 2) {
         fprintf(stderr, "usage: %s NAME\n", argv[0]);
         return 2;

@@ -56,7 +56,7 @@ int main(int argc, char** argv) try {
         const auto boxes = detect(frame.plane(0));
         if (!boxes.empty())
             std::cout << "frame " << frame.sequence() << ": " << boxes.size() << " found, the first at " << boxes[0][0]
-                      << ", " << boxes[0][1] << "\n";
+                      << ", " << boxes[0][1] << std::endl;
         auto result = producer.acquire(30s);
         std::memcpy(result.data(), boxes.data(), boxes.size() * sizeof(Box));
         const auto of = frame.sequence();
@@ -68,7 +68,7 @@ int main(int argc, char** argv) try {
         frames++;
     }
     if (consumer.ending() != BIPS_ENDED_CLOSED) throw std::runtime_error("the camera died");
-    std::cout << frames << " frames, then the camera closed the stream\n";
+    std::cout << frames << " frames, then the camera closed the stream" << std::endl;
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;

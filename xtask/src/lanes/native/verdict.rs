@@ -1,5 +1,5 @@
-//! What the examples' programs must have said. Worked out here once more, so that two programs that are wrong in the same
-//! way don't pass.
+//! What the examples' programs must have said. Worked out here once more, so that two programs that are wrong in the
+//! same way don't pass.
 
 use anyhow::{Context, Result, bail, ensure};
 
