@@ -521,11 +521,13 @@ public:
         described.metadata = description.metadata;
         described.metadata_size = description.metadata_size;
         std::uint64_t sequence = 0;
-        return published(bips_writable_frame_publish(handle_.get(), &described, ready, &sequence), sequence);
+        const bips_status status = bips_writable_frame_publish(handle_.get(), &described, ready, &sequence);
+        return published(status, sequence);
     }
     Result<std::uint64_t> try_publish() {
         std::uint64_t sequence = 0;
-        return published(bips_writable_frame_publish(handle_.get(), nullptr, nullptr, &sequence), sequence);
+        const bips_status status = bips_writable_frame_publish(handle_.get(), nullptr, nullptr, &sequence);
+        return published(status, sequence);
     }
     /// For frameworks that write into DLPack tensors; let go of it when the frame is published.
     Result<DLManagedTensorVersioned*> try_dlpack(int plane = -1) const {

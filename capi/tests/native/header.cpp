@@ -61,6 +61,11 @@ void a_frame_goes_round() {
     float copy[2] = {0, 0};
     CHECK(static_cast<bool>(frame.try_copy(copy, sizeof copy, 4)) && copy[1] == 2.0f);
     CHECK(frame.try_fd()->number() > 2);
+    for (std::uint64_t number = 1; number < 9; number++) {
+        auto next = std::move(pair.producer.try_acquire(soon)).value();
+        CHECK(*(number % 2 == 0 ? next.try_publish() : next.try_publish(description)) == number);
+        CHECK(pair.receive().sequence() == number);
+    }
 }
 
 void what_moves_is_given_back_once() {

@@ -1,5 +1,6 @@
 //! C and C++ against an installed package, as a native developer has it: nothing of the checkout but the examples.
 
+mod compilers;
 mod examples;
 mod pairs;
 mod verdict;
@@ -23,6 +24,8 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     let folder = workspace.target.join("native");
     let prefix = folder.join("prefix");
     install::into(workspace, &prefix)?;
+
+    compilers::run(workspace, &prefix, skips)?;
 
     let programs = folder.join("examples");
     if let Some(reason) = examples::build(workspace, &prefix, &programs, skips)? {
