@@ -3,6 +3,7 @@
 mod compilers;
 mod examples;
 mod pairs;
+mod project;
 mod verdict;
 
 use anyhow::Result;
@@ -33,6 +34,7 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     }
     // Not kept: what it locks must not wait for the tests.
     let python = Environments::new(workspace)?.of(Purpose::Core)?.python;
+    project::run(workspace, &prefix, &python, skips)?;
     pairs::run(workspace, &programs, &python)?;
     Ok(Outcome::Passed)
 }
