@@ -1,7 +1,7 @@
 //! bips for C: the functions and structures of `include/bips.h`, which is made from these files.
 //!
-//! A function takes and checks what C passes ([`args`]), does its work inside [`status::call`], which keeps panics and
-//! errors on this side, and answers with a [`Status`]. A handle is a key into a table ([`handle`]): what is none, or was
+//! A function takes and checks what C passes (`args`), does its work inside `status::call`, which keeps panics and
+//! errors on this side, and answers with a [`Status`]. A handle is a key into a table (`handle`): what is none, or was
 //! one once, is an error and never followed.
 
 #![allow(clippy::missing_safety_doc, reason = "the header's first lines say it for all functions")]
