@@ -97,6 +97,26 @@ fn a_stopped_consumer_is_seen_and_waited_for() {
     let later = only_consumer(&scratch);
     assert!(later.held_for >= seen.held_for + MOMENT * 10);
     assert_eq!(producer.stats().unwrap().expelled, 0);
+    assert!(!seen.in_the_way && later.in_the_way, "{later:?}");
+    let info = bips::query("cam", Some(scratch.path())).unwrap();
+    assert!(info.stalled_for.is_some_and(|time| time >= MOMENT * 10), "{info:?}");
+    drop(child);
+    eventually("the stall is over with the consumer's end", || {
+        producer.stats().unwrap().stalled_for.is_none()
+    });
+}
+
+/// A producer that keeps every slot to itself has nobody else to blame; a consumer without a frame is not in the way.
+#[test]
+fn a_producer_that_has_all_slots_itself_blames_nobody() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(BYTES).create().unwrap();
+    let _consumer = scratch.consumer("cam").connect().unwrap();
+    let slots: Vec<_> = std::iter::from_fn(|| producer.acquire(Wait::Now).ok()).collect();
+    let stats = producer.stats().unwrap();
+    assert!(stats.stalled_for.is_some() && !stats.consumers[0].in_the_way, "{stats:?}");
+    drop(slots);
+    assert_eq!(producer.stats().unwrap().stalled_for, None, "free slots end it, before anybody asks for one");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) fn ls(args: &LsArgs, place: &Place) -> Outcome {
             directory.display()
         ));
     }
-    let mut table = Table::new(["NAME", "CONTENT", "MEMORY", "SLOTS", "FRAMES", "CONSUMERS", "PID"]);
+    let mut table = Table::new(["NAME", "CONTENT", "MEMORY", "SLOTS", "FRAMES", "CONSUMERS", "PID", ""]);
     for info in &streams {
         table.row([
             info.name.clone(),
@@ -72,15 +72,16 @@ pub(crate) fn ls(args: &LsArgs, place: &Place) -> Outcome {
             info.published.to_string(),
             info.consumers.len().to_string(),
             info.pid.to_string(),
+            standstill(info).unwrap_or_default(),
         ]);
     }
     table.print()
 }
 
 pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
-    let info = bips::query(&args.name, place.path()).map_err(Failure::from)?;
+    let info = &bips::query(&args.name, place.path()).map_err(Failure::from)?;
     if args.json {
-        return output::json(&info_json(&info));
+        return output::json(&info_json(info));
     }
     let mut lines = vec![
         format!("stream     {}", info.name),
@@ -99,6 +100,7 @@ pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
         ),
         format!("published  {} frames; a new consumer {}", info.published, beginning(info.history)),
         format!("stalls     {}", stalls(info.on_stall, info.expelled)),
+        format!("now        {}", standstill(info).unwrap_or_else(|| "goes on".into())),
         format!("consumers  {}", info.consumers.len()),
     ];
     if !info.consumers.is_empty() {
@@ -115,7 +117,7 @@ pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
                 age(consumer.unread, consumer.unread_for),
                 consumer.received.to_string(),
                 consumer.missed.to_string(),
-                if consumer.expelled { "put out, not gone".into() } else { String::new() },
+                remark(consumer),
             ]);
         }
         lines.push(table.render());
@@ -129,6 +131,36 @@ pub(crate) fn age(frames: u32, oldest: Duration) -> String {
         0 => "-".into(),
         _ => format!("{:.1} s", oldest.as_secs_f64()),
     }
+}
+
+/// What is to be said of a consumer beside its numbers.
+pub(crate) fn remark(consumer: &ConsumerInfo) -> String {
+    let remarks = [(consumer.expelled, "put out, not gone"), (consumer.in_the_way, "in the way")].into_iter();
+    remarks.filter_map(|(is, text)| is.then_some(text)).collect::<Vec<_>>().join(", ")
+}
+
+/// That the stream stands still now, for how long, and because of whom.
+pub(crate) fn standstill(info: &StreamInfo) -> Option<String> {
+    let time = info.stalled_for?.as_secs_f64();
+    Some(format!("stands still for {time:.1} s: no slot is free, because of {}", culprits(&info.consumers)))
+}
+
+/// Whom a stream that stands still waits for.
+pub(crate) fn culprits(consumers: &[ConsumerInfo]) -> String {
+    let mut names: Vec<String> = consumers
+        .iter()
+        .filter(|consumer| consumer.in_the_way)
+        .map(|consumer| match consumer.pid {
+            0 => "a consumer in another container".into(),
+            pid => format!("pid {pid}"),
+        })
+        .collect();
+    let more = names.len().saturating_sub(3);
+    names.truncate(3);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    if names.is_empty() { "the producer itself, which holds them".into() } else { names.join(", ") }
 }
 
 fn stalls(on_stall: OnStall, expelled: u64) -> String {
@@ -166,6 +198,7 @@ pub(crate) fn info_json(info: &StreamInfo) -> Value {
         "evicted": info.evicted,
         "expelled": info.expelled,
         "on_stall": info.on_stall.to_string(),
+        "stalled_for": info.stalled_for.map(|time| time.as_secs_f64()),
         "reliable": info.reliable,
         "writable": info.writable,
         "access": info.access,
@@ -187,6 +220,7 @@ fn consumer_json(consumer: &ConsumerInfo) -> Value {
         "received": consumer.received,
         "missed": consumer.missed,
         "expelled": consumer.expelled,
+        "in_the_way": consumer.in_the_way,
     })
 }
 

@@ -65,6 +65,7 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
         "UNREAD",
         "FOR",
         "MISSED",
+        "PUT OUT",
         "",
     ]);
     for info in streams {
@@ -78,10 +79,8 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
             String::new(),
             String::new(),
             String::new(),
-            match info.expelled {
-                0 => String::new(),
-                many => format!("{many} put out so far"),
-            },
+            info.expelled.to_string(),
+            streams::standstill(info).unwrap_or_default(),
         ]);
         for consumer in &info.consumers {
             table.row([
@@ -94,7 +93,8 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
                 consumer.unread.to_string(),
                 streams::age(consumer.unread, consumer.unread_for),
                 consumer.missed.to_string(),
-                if consumer.expelled { "put out, not gone".into() } else { String::new() },
+                String::new(),
+                streams::remark(consumer),
             ]);
         }
     }

@@ -5,6 +5,7 @@ mod common;
 use common::House;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 
 fn number(value: &Value, key: &str) -> u64 {
     value[key].as_u64().unwrap_or_else(|| panic!("no {key} in {value}"))
@@ -108,6 +109,33 @@ fn a_stopped_consumer_is_seen_and_put_out() {
     assert!(seen.stderr.contains("put this consumer out"), "{}", seen.stderr);
     assert_eq!(seen.json()["ended"].as_str(), Some("expelled"));
     house.wait_for("cam", |info| info.consumers.is_empty());
+}
+
+#[test]
+fn a_stream_that_stands_still_says_because_of_whom() {
+    let house = House::new();
+    let _producer = house.start("produce cam --size 64x64 --fps 300");
+    let consumer = house.start("consume cam");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    assert!(house.run("info cam").expect_code(0).stdout.contains("goes on"));
+    consumer.signal(Signal::SIGSTOP);
+    house.wait_for("cam", |info| info.stalled_for.is_some_and(|time| time.as_millis() > 200));
+    let because = format!("no slot is free, because of pid {}", consumer.id());
+    for words in ["info cam", "ls"] {
+        let text = house.run(words).expect_code(0).stdout;
+        assert!(text.contains("stands still for") && text.contains(&because), "{text}");
+    }
+    let told = house.run("info cam --json").expect_code(0).json();
+    assert!(told["stalled_for"].as_f64().is_some_and(|seconds| seconds > 0.2), "{told}");
+    assert_eq!(told["consumers"][0]["in_the_way"], true);
+    let mut top = house.command("top --interval 0.1").spawn().unwrap();
+    let lines: Vec<String> =
+        BufReader::new(top.stdout.take().unwrap()).lines().map(Result::unwrap).take(3).collect();
+    assert!(top.wait().unwrap().success(), "it ends when nobody reads it");
+    assert!(lines[0].contains("PUT OUT"), "{lines:?}");
+    assert!(lines[1].contains(&because) && lines[2].ends_with("in the way"), "{lines:?}");
+    consumer.signal(Signal::SIGCONT);
+    house.wait_for("cam", |info| info.stalled_for.is_none());
 }
 
 /// What came while it was out is lost to a reliable consumer, and said so.

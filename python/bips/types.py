@@ -54,6 +54,8 @@ class ConsumerInfo(TypedDict):
     missed: int
     #: Whether the producer put it out because it held the stream up. Listed as long as it may read what it holds.
     expelled: bool
+    #: Whether the producer has no slot now, and waits for this consumer to read or release frames.
+    in_the_way: bool
 
 
 class ProducerStats(TypedDict):
@@ -67,6 +69,8 @@ class ProducerStats(TypedDict):
     evicted: int
     #: Consumers put out because they held the stream up (on_stall).
     expelled: int
+    #: Seconds that it has had no slot to write to, though it asked for one; None while there is one.
+    stalled_for: float | None
     consumers: list[ConsumerInfo]
     #: Bytes copied because the caller asked for a copy; bips copies none by itself.
     bytes_copied: int
@@ -107,6 +111,8 @@ class StreamInfo(TypedDict):
     expelled: int
     #: What the producer does about those: "wait" or "expel:SECONDS".
     on_stall: str
+    #: Seconds that it has had no slot to write to, though it asked for one; None while there is one.
+    stalled_for: float | None
     #: Whether consumers may write into frames.
     writable: bool
     #: Whether consumers that may hold the producer back are admitted.

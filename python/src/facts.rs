@@ -53,6 +53,7 @@ pub(crate) fn consumers<'py>(py: Python<'py>, consumers: &[ConsumerInfo]) -> PyR
             "received": consumer.received,
             "missed": consumer.missed,
             "expelled": consumer.expelled,
+            "in_the_way": consumer.in_the_way,
         ))?;
     }
     Ok(list)
@@ -88,6 +89,7 @@ pub(crate) fn info<'py>(
         "evicted": info.evicted,
         "expelled": info.expelled,
         "on_stall": info.on_stall.to_string(),
+        "stalled_for": info.stalled_for.map(|time| time.as_secs_f64()),
         "writable": info.writable,
         "reliable": info.reliable,
         "access": info.access.as_str(),

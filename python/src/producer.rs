@@ -230,7 +230,7 @@ impl Producer {
     }
 
     /// Counts, as a bips.types.ProducerStats dictionary: published, pool_bytes, evicted, expelled,
-    /// consumers, and bytes_copied, the bytes that bips copied because copy=True asked for it.
+    /// stalled_for, consumers, and bytes_copied, the bytes that bips copied because copy=True asked for it.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.birth.check()?;
@@ -240,6 +240,7 @@ impl Producer {
             "pool_bytes": stats.pool_bytes,
             "evicted": stats.evicted,
             "expelled": stats.expelled,
+            "stalled_for": stats.stalled_for.map(|time| time.as_secs_f64()),
             "consumers": facts::consumers(py, &stats.consumers)?,
             "bytes_copied": self.origin.copied(),
         ))

@@ -90,6 +90,7 @@ impl Host for Inner {
             evicted: stats.evicted,
             expelled: stats.expelled,
             on_stall: self.on_stall,
+            stalled_for: stats.stalled_for,
             writable: self.writable,
             reliable: self.reliable,
             access: self.rule.to_string(),

@@ -133,6 +133,7 @@ impl Inner {
             match state.publisher.acquire() {
                 Acquired::Slot(slot) => return Ok(Some(slot)),
                 Acquired::Full => {
+                    state.publisher.found_none(|| monotonic_ns().max(1));
                     let out = self.expel_stalled(&mut state.publisher);
                     drop(state); // telling it may take as long as the program likes
                     if out.is_empty() {
@@ -320,6 +321,10 @@ impl Inner {
             evicted: state.publisher.evicted(),
             expelled: state.publisher.expelled(),
             pool_bytes: self.pool.slot_bytes * u64::from(self.pool.len()),
+            stalled_for: state
+                .publisher
+                .standstill()
+                .map(|still| Duration::from_nanos(monotonic_ns().saturating_sub(still.since))),
             consumers: consumers(&state),
         }
     }
@@ -385,6 +390,7 @@ fn consumers(state: &State) -> Vec<ConsumerInfo> {
             received: member.received,
             missed: member.missed,
             expelled: member.expelled,
+            in_the_way: member.in_the_way,
         })
         .collect()
 }

@@ -40,6 +40,9 @@ pub struct ProducerStats {
     pub evicted: u64,
     /// Consumers put out because they held it up; see [`OnStall`].
     pub expelled: u64,
+    /// For how long it has had no slot to write to, if it asked for one in vain and none has come free since.
+    /// [`ConsumerInfo::in_the_way`] says because of whom; nobody: the producer itself has them all.
+    pub stalled_for: Option<Duration>,
     /// Bytes of the pool.
     pub pool_bytes: u64,
     /// Who consumes it now.

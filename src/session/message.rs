@@ -89,6 +89,8 @@ pub struct StreamInfo {
     pub expelled: u64,
     /// What the producer does about such consumers.
     pub on_stall: OnStall,
+    /// For how long it has had no slot to write to, if it asked for one in vain and none has come free since.
+    pub stalled_for: Option<Duration>,
     /// Whether consumers may write.
     pub writable: bool,
     /// Whether reliable consumers are admitted.
@@ -126,6 +128,8 @@ pub struct ConsumerInfo {
     pub missed: u64,
     /// Whether the producer put it out. It is still listed as long as it may read what it holds.
     pub expelled: bool,
+    /// Whether the producer has no slot now, and it is this consumer that must read or give back frames.
+    pub in_the_way: bool,
 }
 
 mod tag {
@@ -327,6 +331,7 @@ impl StreamInfo {
             OnStall::Wait => 0,
             OnStall::Expel(after) => nanoseconds(after),
         });
+        writer.u64(self.stalled_for.map_or(0, |time| nanoseconds(time).max(1)));
         writer.u32(u32::from(self.writable) | u32::from(self.reliable) << 1);
         writer.text(&self.access, MAX_NAME).u32(self.max_held).u32(self.history);
         writer.u32(self.consumers.len() as u32);
@@ -335,7 +340,8 @@ impl StreamInfo {
             write_policy(&mut writer, consumer.policy);
             writer.u32(consumer.held).u64(nanoseconds(consumer.held_for));
             writer.u32(consumer.unread).u64(nanoseconds(consumer.unread_for));
-            writer.u64(consumer.received).u64(consumer.missed).u32(consumer.expelled.into());
+            writer.u64(consumer.received).u64(consumer.missed);
+            writer.u32(u32::from(consumer.expelled) | u32::from(consumer.in_the_way) << 1);
         }
         writer.finish()
     }
@@ -349,6 +355,7 @@ impl StreamInfo {
             0 => OnStall::Wait,
             after => OnStall::Expel(Duration::from_nanos(after)),
         };
+        let stalled_for = Some(reader.u64()?).filter(|time| *time > 0).map(Duration::from_nanos);
         let flags = reader.u32()?;
         let access = reader.text(MAX_NAME)?;
         let (max_held, history, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
@@ -357,7 +364,7 @@ impl StreamInfo {
         }
         let mut consumers = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            consumers.push(ConsumerInfo {
+            let mut consumer = ConsumerInfo {
                 pid: reader.u32()?,
                 uid: reader.u32()?,
                 policy: read_policy(reader)?,
@@ -367,8 +374,12 @@ impl StreamInfo {
                 unread_for: Duration::from_nanos(reader.u64()?),
                 received: reader.u64()?,
                 missed: reader.u64()?,
-                expelled: reader.u32()? & 1 != 0,
-            });
+                expelled: false,
+                in_the_way: false,
+            };
+            let flags = reader.u32()?;
+            (consumer.expelled, consumer.in_the_way) = (flags & 1 != 0, flags & 2 != 0);
+            consumers.push(consumer);
         }
         let (writable, reliable) = (flags & 1 != 0, flags & 2 != 0);
         Ok(Self {
@@ -382,6 +393,7 @@ impl StreamInfo {
             evicted,
             expelled,
             on_stall,
+            stalled_for,
             writable,
             reliable,
             access,
@@ -426,7 +438,8 @@ mod tests {
             unread_for: Duration::from_nanos(40),
             received: 5,
             missed: 6,
-            expelled: true,
+            expelled: false,
+            in_the_way: true,
         };
         StreamInfo {
             name: "a/b".into(),
@@ -439,6 +452,7 @@ mod tests {
             evicted: 1,
             expelled: 2,
             on_stall: OnStall::Expel(Duration::from_millis(2500)),
+            stalled_for: Some(Duration::from_nanos(7)),
             writable: true,
             reliable: false,
             access: "group:video".into(),

@@ -11,7 +11,7 @@ const PAUSE: u64 = 50_000_000;
 
 /// How a consumer stands in the way of a producer that needs a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
+pub(super) enum Way {
     /// It must read what it has not read.
     Unread,
     /// It has read all, holds frames, and is busy or stopped.
@@ -26,12 +26,20 @@ impl<P> Member<P> {
         self.expelled
     }
 
-    /// How it stands in the way, the worst first; not at all: `None`.
-    fn stands_in_the_way(&self, tail: u64) -> Option<Way> {
-        let (cursor, held) = self.stood;
-        if cursor >= Seat::EXPELLED {
-            None // there is nothing to take away
-        } else if self.policy == Policy::Reliable && cursor < tail {
+    /// Where it is, and which slots it holds.
+    pub(super) fn stands(&self) -> (u64, u64) {
+        (self.seat.cursor().load(Relaxed), self.seat.held().load(Relaxed))
+    }
+
+    /// How it stands in the way, the worst first, where something can be taken away from it; else `None`.
+    fn is_to_move(&self, tail: u64) -> Option<Way> {
+        let (cursor, _) = self.stood;
+        if cursor >= Seat::EXPELLED { None } else { self.way(self.stood, tail) }
+    }
+
+    /// How one that stands so stands in the way, the worst first; not at all: `None`.
+    pub(super) fn way(&self, (cursor, held): (u64, u64), tail: u64) -> Option<Way> {
+        if self.policy == Policy::Reliable && cursor < tail {
             Some(Way::Unread)
         } else if held == 0 {
             None
@@ -74,14 +82,14 @@ impl<P> Publisher<P> {
             (self.full_since, self.excused) = (now, true);
         }
         for member in &mut self.members {
-            let stands = (member.seat.cursor().load(Relaxed), member.seat.held().load(Relaxed));
+            let stands = member.stands();
             if stands != member.stood {
                 (member.stood, member.stood_since) = (stands, now);
             }
         }
         let tail = self.tail;
         // Once: a consumer may begin to wait just now.
-        let ways: Vec<_> = self.members.iter().map(|member| member.stands_in_the_way(tail)).collect();
+        let ways: Vec<_> = self.members.iter().map(|member| member.is_to_move(tail)).collect();
         let worst = ways.iter().flatten().min();
         let mut out = Vec::new();
         for (member, way) in self.members.iter_mut().zip(&ways) {

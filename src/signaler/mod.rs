@@ -7,6 +7,7 @@
 mod expel;
 mod publisher;
 mod reclaim;
+mod standstill;
 mod subscriber;
 
 #[cfg(all(test, bips_shuttle))]

@@ -67,6 +67,8 @@ pub(crate) struct Publisher<P> {
     sleepers: u32,
     /// Since when there has been no slot; 0 while there is.
     pub(super) full_since: u64,
+    /// Since when somebody who asked for a slot has got none; 0 once one was got.
+    pub(super) none_since: u64,
     /// When it was last looked who stands in the way, and whether a pause of ours was allowed for since `full_since`.
     pub(super) looked: u64,
     pub(super) excused: bool,
@@ -123,6 +125,7 @@ impl<P> Publisher<P> {
             last_published: 0,
             sleepers: 0,
             full_since: 0,
+            none_since: 0,
             looked: 0,
             excused: false,
             evicted: 0,
@@ -248,7 +251,8 @@ impl<P> Publisher<P> {
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = MemberView<'_, P>> {
-        self.members.iter().map(|member| {
+        let standstill = self.standstill();
+        self.members.iter().map(move |member| {
             let (received, skipped) = member.seat.counts();
             let held = member.seat.held().load(Relaxed) & mask(self.slots);
             let cursor = member.seat.cursor().load(Relaxed);
@@ -262,6 +266,7 @@ impl<P> Publisher<P> {
                 received,
                 missed: skipped.max(member.evicted),
                 expelled: member.is_expelled(),
+                in_the_way: self.is_in_the_way(standstill, member),
                 port: &member.port,
             }
         })
@@ -352,5 +357,7 @@ pub(crate) struct MemberView<'a, P> {
     pub(crate) received: u64,
     pub(crate) missed: u64,
     pub(crate) expelled: bool,
+    /// The stream stands still, and waits for this consumer.
+    pub(crate) in_the_way: bool,
     pub(crate) port: &'a P,
 }

@@ -57,6 +57,7 @@ impl<P> Publisher<P> {
         let slot = self.hottest(self.known_free)?;
         self.known_free &= !bit(slot);
         self.full_since = 0;
+        self.none_since = 0;
         self.hold(slot);
         reach(Step::AcquireHeld);
         Some(slot)

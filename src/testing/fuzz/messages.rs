@@ -148,6 +148,7 @@ fn info(content: Content, consumers: u32) -> StreamInfo {
         received: 3,
         missed: 4,
         expelled: pid % 3 == 0,
+        in_the_way: pid % 2 == 0,
     };
     StreamInfo {
         name: "front/camera".into(),
@@ -160,6 +161,7 @@ fn info(content: Content, consumers: u32) -> StreamInfo {
         evicted: 1,
         expelled: 1,
         on_stall: OnStall::Expel(Duration::from_secs(2)),
+        stalled_for: Some(Duration::from_secs(1)),
         writable: true,
         reliable: false,
         access: "group:video".into(),
