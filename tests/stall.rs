@@ -4,7 +4,7 @@
 
 mod common;
 
-use bips::{ConsumerInfo, Ending, ErrorKind, OnStall, Policy, Producer, ReceiveError, Wait};
+use bips::{AcquireError, ConsumerInfo, Ending, ErrorKind, OnStall, Policy, Producer, ReceiveError, Wait};
 use common::process::{Peer, Role, Stage, play};
 use common::wire::{Raw, Scribble, seat};
 use common::{SOON, Scratch, assert_says, check, eventually, publish, receive};
@@ -93,7 +93,12 @@ fn a_stopped_consumer_is_seen_and_waited_for() {
     assert!(seen.held_for > seen.unread_for, "the frame held is the older one: {seen:?}");
     let error = producer.acquire(Wait::For(MOMENT * 10)).unwrap_err();
     let who = format!("pid {} holds 1 and has 3 unread", child.pid());
-    assert_says(&producer.explain(error), ErrorKind::Timeout, &[&who, "s ago", "on_stall"]);
+    let resume = format!("`kill -CONT {}`", child.pid());
+    assert_says(
+        &producer.explain(error),
+        ErrorKind::Timeout,
+        &[&who, "s ago, and is stopped", &resume, "with `on_stall`"],
+    );
     let later = only_consumer(&scratch);
     assert!(later.held_for >= seen.held_for + MOMENT * 10);
     assert_eq!(producer.stats().unwrap().expelled, 0);
@@ -113,6 +118,11 @@ fn a_producer_that_has_all_slots_itself_blames_nobody() {
     let producer = scratch.producer("cam").bytes(BYTES).create().unwrap();
     let _consumer = scratch.consumer("cam").connect().unwrap();
     let slots: Vec<_> = std::iter::from_fn(|| producer.acquire(Wait::Now).ok()).collect();
+    let error = producer.explain(AcquireError::Timeout);
+    assert!(
+        error.to_string().ends_with("itself holds 4; publish or give back the slots that were acquired"),
+        "{error}"
+    );
     let stats = producer.stats().unwrap();
     assert!(stats.stalled_for.is_some() && !stats.consumers[0].in_the_way, "{stats:?}");
     drop(slots);
@@ -127,7 +137,7 @@ fn a_stalled_consumer_is_put_out_and_keeps_its_frame() {
         if policy > 0 {
             // What a keep-last consumer has not read never stands in the way; only with nothing else it is a stall.
             let others = [(); 3].map(|()| producer.acquire(SOON).unwrap());
-            assert_eq!(producer.acquire(Wait::For(MOMENT * 10)).unwrap_err(), bips::AcquireError::Timeout);
+            assert_eq!(producer.acquire(Wait::For(MOMENT * 10)).unwrap_err(), AcquireError::Timeout);
             drop(others);
         }
         for _ in 0..40 {
@@ -138,13 +148,16 @@ fn a_stalled_consumer_is_put_out_and_keeps_its_frame() {
         assert_eq!((seen.held, seen.unread, seen.expelled), (1, 0, true));
         let others = [(); 3].map(|()| producer.acquire(SOON).unwrap());
         let error = producer.explain(producer.acquire(Wait::Now).unwrap_err());
-        assert_says(&error, ErrorKind::Timeout, &["put out but not gone"]);
+        assert_says(&error, ErrorKind::Timeout, &["put out but not gone", "were acquired", "`kill -CONT"]);
+        assert!(!error.to_string().contains("release frames sooner"), "nobody is left who could: {error}");
         drop(others);
         assert_eq!(producer.stats().unwrap().expelled, 1);
         child.resume();
         child.tell("go on");
         child.expect("out");
         assert_eq!(free_slots(&producer), 3);
+        let error = producer.explain(AcquireError::Timeout);
+        assert_says(&error, ErrorKind::Timeout, &[&format!("end consumer pid {}", child.pid())]);
         child.tell("let go");
         child.expect("empty-handed");
         assert_eq!(free_slots(&producer), 4, "back by its own word");

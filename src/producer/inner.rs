@@ -328,40 +328,6 @@ impl Inner {
             consumers: consumers(&state),
         }
     }
-
-    /// Why there is no free slot, and what to do.
-    pub(super) fn explain_full(&self) -> String {
-        let state = self.lock();
-        let mut holders = Vec::new();
-        let own = state.publisher.own_holds().count_ones();
-        if own > 0 {
-            holders.push(format!("this producer itself holds {own}"));
-        }
-        for consumer in consumers(&state) {
-            if consumer.held > 0 || consumer.unread > 0 {
-                let who = match consumer.pid {
-                    0 => String::from("a consumer in another container"),
-                    pid => format!("consumer pid {pid}"),
-                };
-                let since = consumer.held_for.max(consumer.unread_for).as_secs_f64();
-                let out = if consumer.expelled { ", put out but not gone" } else { "" };
-                holders.push(format!(
-                    "{who} holds {} and has {} unread ({}{out}), the oldest published {since:.1} s ago",
-                    consumer.held, consumer.unread, consumer.policy
-                ));
-            }
-        }
-        if self.history > 0 {
-            holders.push(format!("{} are kept as history", self.history));
-        }
-        format!(
-            "all {} slots of {} are taken: {}; release frames sooner, raise `slots`, let consumers use \
-             keep-last, or put out those that stall with `on_stall`",
-            self.pool.len(),
-            self.name,
-            if holders.is_empty() { String::from("freed just now") } else { holders.join(", ") }
-        )
-    }
 }
 
 /// What changes with every frame, as of now.
@@ -371,7 +337,7 @@ fn hot(clock: &mut Clock, description: &Description<'_>) -> Hot {
     Hot { published, captured: description.timestamp.unwrap_or(published), cpu: clock.cpu() }
 }
 
-fn consumers(state: &State) -> Vec<ConsumerInfo> {
+pub(super) fn consumers(state: &State) -> Vec<ConsumerInfo> {
     let now = monotonic_ns();
     let age = |since: Option<u64>| {
         since.map_or(Duration::ZERO, |since| Duration::from_nanos(now.saturating_sub(since)))

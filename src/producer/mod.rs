@@ -1,6 +1,7 @@
 //! A producer: owns a pool and publishes frames.
 
 mod builder;
+mod explain;
 mod frame_mut;
 mod host;
 mod inner;

@@ -50,6 +50,15 @@ pub(crate) fn random_id() -> [u64; 2] {
     id
 }
 
+/// Whether a process, as numbered here, is stopped (`SIGSTOP`, a debugger; a paused container is
+/// not seen here). For people only: it may go on at any time.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name stands in brackets, and may hold any.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
 /// `flock` on a descriptor that somebody else owns, which nix's guard can't do.
 pub(crate) fn flock(fd: std::os::fd::BorrowedFd<'_>, operation: i32) -> nix::Result<()> {
     // SAFETY: the descriptor is open while borrowed; no memory is passed.
