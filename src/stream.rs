@@ -109,14 +109,14 @@ pub enum AccessRule {
     /// The producer's own user, and root.
     #[default]
     Owner,
-    /// Members of this Unix group, by its name or its number.
+    /// Members of this Unix group, given by name or number.
     Group(String),
     /// Whoever can reach the runtime directory. The rule for containers with users of their own.
     Directory,
 }
 
 impl AccessRule {
-    /// From `owner`, `group:NAME` (or its number) or `directory`.
+    /// From `owner`, `group:NAME`, `group:NUMBER` or `directory`.
     ///
     /// # Errors
     /// `InvalidArgument` for anything else.
@@ -126,7 +126,7 @@ impl AccessRule {
             None if text == "directory" => Ok(Self::Directory),
             Some(("group", name)) if !name.is_empty() => Ok(Self::Group(name.into())),
             _ => Err(Error::invalid(format!(
-                "{text:?} is no access rule; use \"owner\", \"group:NAME\" or \"directory\""
+                "{text:?} is no access rule; use \"owner\", \"group:NAME\" (or its number) or \"directory\""
             ))),
         }
     }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn rules_and_policies_read_what_they_write() {
-        for rule in ["owner", "group:video", "directory"] {
+        for rule in ["owner", "group:video", "group:5000", "directory"] {
             assert_eq!(AccessRule::parse(rule).unwrap().to_string(), rule);
         }
         for policy in ["reliable", "latest", "keep-last:5"] {

@@ -9,7 +9,7 @@ use bips::{AccessRule, ErrorKind, Wait};
 use common::process::{Role, Stage, play};
 use common::skip::skip;
 use common::{Scratch, assert_says, publish, receive};
-use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, geteuid, getgid, setgid, setgroups, setuid};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -18,6 +18,7 @@ const ROLES: &[Role] = &[
     ("stranger produces", stranger_produces),
     ("stranger is denied", stranger_is_denied),
     ("stranger receives", stranger_receives),
+    ("member receives", member_receives),
 ];
 
 #[test]
@@ -181,9 +182,41 @@ fn stranger_receives(stage: &Stage) {
 
 #[test]
 fn a_group_that_does_not_exist() {
+    // The number is the one that means no group to the kernel.
+    for name in ["no-such-group", "4294967295", "-1", "4294967296"] {
+        let scratch = Scratch::new();
+        let rule = AccessRule::Group(name.into());
+        let error = scratch.producer("cam").bytes(9).access(rule).create().unwrap_err();
+        let texts = [name, "make it", "\"group:5000\"", "\"directory\""];
+        assert_says(&error, ErrorKind::InvalidArgument, &texts);
+        assert!(scratch.files().is_empty());
+    }
+}
+
+/// As in a pod, whose images don't know the group by a name.
+#[test]
+fn a_group_may_be_given_by_its_number() {
+    // Only root may choose a group it is no member of.
+    let number = if geteuid().is_root() { 54321 } else { getgid().as_raw() };
+    assert!(!geteuid().is_root() || Group::from_gid(Gid::from_raw(number)).unwrap().is_none());
     let scratch = Scratch::new();
-    let rule = AccessRule::Group("no-such-group".into());
-    let error = scratch.producer("cam").bytes(9).access(rule).create().unwrap_err();
-    assert_says(&error, ErrorKind::InvalidArgument, &["no-such-group", "make it", "\"directory\""]);
-    assert!(scratch.files().is_empty());
+    let rule = AccessRule::parse(&format!("group:{number}")).unwrap();
+    let _producer = scratch.producer("cam").bytes(9).access(rule).create().unwrap();
+    let socket = fs::metadata(scratch.path().join("cam.sock")).unwrap();
+    assert_eq!((socket.gid(), socket.mode() & 0o777), (number, 0o660));
+    let info = bips::query("cam", Some(scratch.path())).unwrap();
+    assert_eq!(info.access, format!("group:{number}"));
+    if geteuid().is_root() {
+        mode(scratch.path(), 0o755);
+        for role in ["member receives", "stranger is denied"] {
+            play(role, scratch.path(), number.into()).finish();
+        }
+    }
+}
+
+fn member_receives(stage: &Stage) {
+    setgroups(&[Gid::from_raw(stage.number as u32)]).unwrap();
+    setgid(Gid::from_raw(12345)).unwrap();
+    setuid(Uid::from_raw(12345)).unwrap();
+    stage.consumer("cam").connect().unwrap();
 }

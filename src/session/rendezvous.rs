@@ -184,15 +184,7 @@ impl Claim {
         let mode = match rule {
             AccessRule::Owner => 0o600,
             AccessRule::Group(name) => {
-                // Like chgrp: a name first. A container often has a group's number and no name for it.
-                let named = Group::from_name(name).ok().flatten().map(|group| group.gid);
-                let numbered = || name.parse().ok().filter(|gid| *gid != u32::MAX).map(Gid::from_raw);
-                let gid = named.or_else(numbered).ok_or_else(|| {
-                    Error::invalid(format!(
-                        "there is no group {name:?} here; make it, give its number, or use access \"directory\""
-                    ))
-                })?;
-                chown(path.as_str(), None, Some(gid)).map_err(|errno| {
+                chown(path.as_str(), None, Some(group(name)?)).map_err(|errno| {
                     failed(errno).hint("the producer must be root or a member of that group")
                 })?;
                 0o660
@@ -202,6 +194,21 @@ impl Claim {
         fchmodat(AT_FDCWD, path.as_str(), Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)
             .map_err(failed)
     }
+}
+
+/// A group by its name or, like for `chown`, where no group has that name, its number: in a container the number is
+/// often all there is.
+fn group(name: &str) -> Result<Gid> {
+    if let Some(group) = Group::from_name(name).ok().flatten() {
+        return Ok(group.gid);
+    }
+    // To the kernel the largest number is no group at all: it would leave the socket's group as it is.
+    let number = name.parse().ok().filter(|number| *number != u32::MAX);
+    number.map(Gid::from_raw).ok_or_else(|| {
+        Error::invalid(format!(
+            "there is no group {name:?} here; make it, give its number as in \"group:5000\", or use access \"directory\""
+        ))
+    })
 }
 
 impl Drop for Claim {
