@@ -213,11 +213,17 @@ impl Asking {
             ),
             (_, Some(refusal)) => refusal,
             (_, None) => match runtime_dir(self.root.as_deref()) {
-                Ok(root) => not_found(&root, &self.name),
+                Ok(root) => not_found(&root, &self.name, self.request),
                 Err(error) => error,
             },
         };
-        error.with("stream", &self.name)
+        let error = error.with("stream", &self.name);
+        // Whom to look at, since it doesn't say so itself.
+        let root = runtime_dir(self.root.as_deref()).ok().filter(|_| error.kind() == ErrorKind::Timeout);
+        match root.and_then(|root| rendezvous::holder_of(&root, &self.name)) {
+            Some(pid) => error.with("producer's pid", pid),
+            None => error,
+        }
     }
 }
 
@@ -240,17 +246,20 @@ enum Turn {
     Done(Box<Answer>),
 }
 
-fn not_found(root: &Path, name: &StreamName) -> Error {
+fn not_found(root: &Path, name: &StreamName, request: Request) -> Error {
     let living = super::listing::names_in(root).unwrap_or_default();
     let there = match living.as_slice() {
         [] => String::from("no stream is published there"),
         names => format!("published there: {}", names.join(", ")),
     };
+    let next = match request {
+        Request::Join(_) => "start the producer, wait longer, or",
+        Request::Query => "see `bips ls`, start the producer, or",
+    };
     Error::new(
         ErrorKind::NotFound,
         format!(
-            "no producer publishes {name:?} in {}; {there}; start the producer, wait longer, or check that both sides \
-             use the same BIPS_DIR",
+            "no producer publishes {name:?} in {}; {there}; {next} check that both sides use the same BIPS_DIR",
             root.display(),
             name = name.as_str()
         ),

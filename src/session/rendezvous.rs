@@ -239,18 +239,32 @@ fn flock(fd: BorrowedFd<'_>, operation: FlockArg) -> nix::Result<()> {
 
 /// Who holds the lock, as it wrote itself.
 fn holder(lock: BorrowedFd<'_>) -> String {
-    let mut text = [0; 16];
+    holder_in(&written(lock))
+}
+
+fn written(lock: BorrowedFd<'_>) -> Vec<u8> {
+    let mut text = vec![0; 16];
     let read = nix::sys::uio::pread(lock, &mut text, 0).unwrap_or(0);
-    holder_in(&text[..read])
+    text.truncate(read);
+    text
 }
 
 /// Who a lock file of this content says holds it.
 pub(crate) fn holder_in(text: &[u8]) -> String {
-    // The file may be anybody's who can write to the directory: digits only.
-    match String::from_utf8_lossy(text).trim().parse::<u32>() {
-        Ok(pid) => format!("pid {pid}"),
-        Err(_) => String::from("another process"),
-    }
+    pid_in(text).map_or_else(|| String::from("another process"), |pid| format!("pid {pid}"))
+}
+
+/// The file may be anybody's who can write to the directory: digits only.
+fn pid_in(text: &[u8]) -> Option<u32> {
+    String::from_utf8_lossy(text).trim().parse().ok()
+}
+
+/// The process that holds a name, as it wrote itself, where we may read that.
+pub(super) fn holder_of(root: &Path, name: &StreamName) -> Option<u32> {
+    let directory = Directory::find(root, name).ok().flatten()?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let lock = openat(&directory.fd, directory.lock().as_str(), flags, Mode::empty()).ok()?;
+    pid_in(&written(lock.as_fd()))
 }
 
 /// Whether a producer listens under the name, be it one we may not connect to.
