@@ -1,7 +1,8 @@
 //! Arguments as Python programs write them.
 
 use crate::errors::{OrRaise, invalid};
-use bips::{Content, DType, Fourcc, Shape, Usage};
+use bips::{Content, DType, Fourcc, OnStall, Shape, Usage};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
@@ -98,6 +99,29 @@ fn size_in_pixels(size: &Bound<'_, PyAny>) -> PyResult<(u32, u32)> {
         Err(_) => size.extract().ok(),
     };
     parsed.ok_or_else(|| invalid("the size of an image is (width, height) in pixels, such as (1920, 1080)"))
+}
+
+/// A word, of which the core says which there are; `forms` does so for what is no string at all.
+pub(crate) fn word(name: &str, value: &Bound<'_, PyAny>, forms: &str) -> PyResult<String> {
+    value.extract().map_err(|_| wrong_type(name, value, forms))
+}
+
+/// For a value of a type that can't be meant; `forms` are what can.
+pub(crate) fn wrong_type(name: &str, value: &Bound<'_, PyAny>, forms: &str) -> PyErr {
+    let shown = value.repr().map_or_else(|_| "this".into(), |text| text.to_string());
+    let class = value.get_type().name().map_or_else(|_| "this type".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{name} can't be {shown}, of type {class}; give {forms}"))
+}
+
+/// What to do about a stall, with a hint for who gave the time alone.
+pub(crate) fn on_stall(value: &Bound<'_, PyAny>) -> PyResult<OnStall> {
+    let forms = match value.extract::<f64>() {
+        Ok(seconds) if seconds > 0.0 => {
+            format!("the string \"wait\" or \"expel:SECONDS\", here \"expel:{seconds}\"")
+        }
+        _ => String::from("the string \"wait\" or \"expel:SECONDS\", such as \"expel:2.5\""),
+    };
+    OnStall::parse(&word("on_stall", value, &forms)?).or_raise()
 }
 
 /// A count that the core takes as `u32`; what doesn't even fit is refused here.

@@ -8,7 +8,7 @@ use crate::fork::Birth;
 use crate::frame::Frame;
 use crate::turn::Turn;
 use crate::wait::{self, Raised, in_slices};
-use bips::{Ending, Error, ErrorKind, Policy, ReceiveError, Usage, Wait};
+use bips::{ConsumerStats, Ending, Error, ErrorKind, Policy, ReceiveError, Usage, Wait};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Consumer {
     turn: Turn<bips::Consumer>,
     closing: AtomicBool,
-    /// How the stream had ended when this consumer was closed.
-    left: OnceLock<Option<Ending>>,
+    /// How the stream had ended when this consumer was closed, and what it had seen.
+    left: OnceLock<(Option<Ending>, ConsumerStats)>,
     /// Whether an event loop watches it (`bips/_aio.py`).
     watched: AtomicBool,
     origin: Arc<Origin>,
@@ -123,7 +123,7 @@ impl Consumer {
 impl Consumer {
     #[new]
     #[pyo3(
-        signature = (name, *, policy="reliable", timeout=None, device=None, wanted=None, reconnect=false, strict=false,
+        signature = (name, *, policy=None, timeout=None, device=None, wanted=None, reconnect=false, strict=false,
             directory=None),
         text_signature = "(name, *, policy='reliable', timeout=None, device=None, wanted=(), reconnect=False, \
             strict=False, directory=None)"
@@ -132,17 +132,20 @@ impl Consumer {
     fn new(
         py: Python<'_>,
         name: String,
-        policy: &str,
-        timeout: Option<f64>,
+        policy: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
         device: Option<&str>,
         wanted: Option<&Bound<'_, PyAny>>,
         reconnect: bool,
         strict: bool,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let policy = Policy::parse(policy).or_raise()?;
+        let policy = policy.map_or(Ok(Policy::Reliable), |policy| {
+            let forms = "\"reliable\", \"latest\" or \"keep-last:N\"";
+            Policy::parse(&args::word("policy", policy, forms)?).or_raise()
+        })?;
         check_device(device, wanted)?;
-        let wait = timeout.map_or(Ok(Wait::Now), |seconds| wait::parse(Some(seconds)))?;
+        let wait = wait::parse_joining(timeout)?;
         let raised = Raised::default();
         let interrupt = raised.clone();
         let mut builder = bips::Consumer::builder(name)
@@ -184,7 +187,7 @@ impl Consumer {
     /// Raises bips.Timeout (nothing was published in time), bips.Closed (the producer ended and all its frames were
     /// received), bips.TooManyHeld (release frames first), bips.ProtocolError.
     #[pyo3(signature = (timeout=None))]
-    fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
+    fn receive(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Frame> {
         match self.receive_within(py, wait::parse(timeout)?)? {
             Some(frame) => Ok(frame),
             None => Err(raise(self.ask(py, |consumer| consumer.explain(ReceiveError::Timeout))?)),
@@ -230,10 +233,12 @@ impl Consumer {
         let (this, py) = (slf.get(), slf.py());
         this.birth.check()?;
         this.closing.store(true, Ordering::Relaxed);
-        let consumer = this.turn.with(py, Option::take);
-        if let Some(consumer) = &consumer {
-            this.left.get_or_init(|| consumer.ending());
-        }
+        let consumer = this.turn.with(py, |consumer| {
+            if let Some(consumer) = consumer {
+                this.left.get_or_init(|| (consumer.ending(), consumer.stats()));
+            }
+            consumer.take()
+        });
         if this.watched.swap(false, Ordering::Relaxed) {
             FORGET.import(py, "bips._aio", "forget")?.call1((slf,))?;
         }
@@ -301,13 +306,14 @@ impl Consumer {
     }
 
     /// How the stream ended: "closed" by its producer; "died" with its producer; "expelled" when the producer put this
-    /// consumer out because it held the stream up (on_stall); None while it goes on. Frames published before may still be there to receive.
+    /// consumer out because it held the stream up (on_stall); None while it goes on. Frames published
+    /// before may still be there to receive.
     ///
     /// After close() it is what was known then. With reconnect=True it tells of the latest producer.
     #[getter]
     fn ending(&self, py: Python<'_>) -> PyResult<Option<&'static str>> {
         let ending = match self.left.get() {
-            Some(left) => *left,
+            Some((ending, _)) => *ending,
             None => self.ask(py, |consumer| consumer.ending())?,
         };
         Ok(ending.map(|ending| match ending {
@@ -318,10 +324,14 @@ impl Consumer {
     }
 
     /// Counts, as a bips.types.ConsumerStats dictionary: received, missed, held, reconnects, control_bytes, and
-    /// bytes_copied, the bytes that bips copied because copy(), copy=True or private() asked for it.
+    /// bytes_copied, the bytes that bips copied because copy(), copy=True or private() asked for it. After close() the others
+    /// are what they were then.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.ask(py, |consumer| consumer.stats())?;
+        let stats = match self.left.get() {
+            Some((_, stats)) => *stats,
+            None => self.ask(py, |consumer| consumer.stats())?,
+        };
         Ok(dict!(py,
             "received": stats.received,
             "missed": stats.missed,

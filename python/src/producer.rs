@@ -7,7 +7,7 @@ use crate::facts::{self, dict};
 use crate::fork::Birth;
 use crate::wait::{self, in_slices};
 use crate::writable::WritableFrame;
-use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, OnStall, Wait};
+use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, Wait};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -21,12 +21,12 @@ use std::sync::{Arc, Weak};
 /// name: 1 to 100 of letters, digits, ".", "_", "-", with "/" for nesting. What a slot holds is said by shape and
 /// dtype (a tensor), by size=(width, height) and format="RGB3" (an image, V4L2 codes), or by size=number (bytes).
 /// slots: 1 to 64. memory: kind of memory, or "auto". usage: what will use it, such as ("cpu",). access: "owner",
-/// "group:NAME" or "directory" (whoever can reach the runtime directory). writable: let consumers write into frames.
+/// "group:NAME" (or its number) or "directory" (whoever can reach the runtime directory). writable: let consumers write into frames.
 /// reliable: admit consumers that may hold the producer back. max_held: frames a consumer may hold at a time; None
 /// for slots - 2, at least 1. on_stall: what to do about consumers that hold the producer up: "wait" for them, or
-/// "expel:SECONDS" puts those out that neither take nor release a frame for so long while there is no slot; what they
-/// hold stays theirs until they release it or their process ends. history: frames that a new consumer still gets. directory: the runtime directory; None
-/// for the usual one.
+/// "expel:SECONDS", from 0.001 to a year: while the producer waits for a slot, it puts out those that neither take nor
+/// release a frame for so long. What they hold stays theirs until they release it or their process ends. history: frames
+/// that a new consumer still gets. directory: the runtime directory; None for the usual one.
 ///
 /// Close it, or use `with`: consumers then get the frames that are left, and learn that the stream ended.
 ///
@@ -86,7 +86,7 @@ impl Producer {
     #[new]
     #[pyo3(
         signature = (name, *, shape=None, dtype=None, size=None, format=None, slots=4, memory="auto", usage=None,
-            access="owner", writable=false, reliable=true, max_held=None, on_stall="wait", history=0, directory=None),
+            access=None, writable=false, reliable=true, max_held=None, on_stall=None, history=0, directory=None),
         text_signature = "(name, *, shape=None, dtype='uint8', size=None, format=None, slots=4, memory='auto', \
             usage=(), access='owner', writable=False, reliable=True, max_held=None, on_stall='wait', history=0, \
             directory=None)"
@@ -102,11 +102,11 @@ impl Producer {
         slots: i64,
         memory: &str,
         usage: Option<&Bound<'_, PyAny>>,
-        access: &str,
+        access: Option<&Bound<'_, PyAny>>,
         writable: bool,
         reliable: bool,
         max_held: Option<i64>,
-        on_stall: &str,
+        on_stall: Option<&Bound<'_, PyAny>>,
         history: i64,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
@@ -115,11 +115,16 @@ impl Producer {
             .content(args::content(shape, dtype, size, format)?)
             .slots(args::count("slots", slots)?)
             .memory(memory)
-            .access(AccessRule::parse(access).or_raise()?)
             .writable(writable)
             .reliable(reliable)
-            .on_stall(OnStall::parse(on_stall).or_raise()?)
             .history(args::count("history", history)?);
+        if let Some(access) = access {
+            let forms = "\"owner\", \"group:NAME\" (or its number) or \"directory\"";
+            builder = builder.access(AccessRule::parse(&args::word("access", access, forms)?).or_raise()?);
+        }
+        if let Some(on_stall) = on_stall {
+            builder = builder.on_stall(args::on_stall(on_stall)?);
+        }
         if let Some(usage) = usage {
             builder = builder.usage(args::usage(usage)?);
         }
@@ -144,7 +149,7 @@ impl Producer {
     ///
     /// Raises bips.Timeout, naming who holds which slots, and bips.Closed.
     #[pyo3(signature = (timeout=None))]
-    fn acquire(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<WritableFrame> {
+    fn acquire(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<WritableFrame> {
         let frame = self.acquire_within(py, wait::parse(timeout)?)?;
         frame.ok_or_else(|| raise(self.producer.explain(AcquireError::Timeout)))
     }
@@ -158,7 +163,7 @@ impl Producer {
     ///
     /// timeout: seconds; None waits for ever. Raises bips.Timeout and bips.Closed.
     #[pyo3(signature = (n, timeout=None))]
-    fn wait_for_consumers(&self, py: Python<'_>, n: i64, timeout: Option<f64>) -> PyResult<()> {
+    fn wait_for_consumers(&self, py: Python<'_>, n: i64, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.birth.check()?;
         let n = args::count("n", n)?;
         let mut late = None;
@@ -221,6 +226,12 @@ impl Producer {
     #[getter]
     fn max_held(&self) -> u32 {
         self.producer.max_held()
+    }
+
+    /// What it does about consumers that hold it up: "wait" or "expel:SECONDS".
+    #[getter]
+    fn on_stall(&self) -> String {
+        self.producer.on_stall().to_string()
     }
 
     /// How frames lie in their slots, as a bips.types.Layout dictionary.

@@ -1,6 +1,7 @@
 //! Waiting with the interpreter given up, and looking so often at signals that Ctrl-C is answered at once.
 
-use crate::errors::OrRaise;
+use crate::args;
+use crate::errors::invalid;
 use bips::Wait;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -10,9 +11,28 @@ use std::time::{Duration, Instant};
 /// How late Ctrl-C may be. The kernel wakes a sleeper on a signal, but a signal just before it sleeps wakes nobody.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Seconds as Python gives them: `None` is for ever, 0 is not at all.
-pub(crate) fn parse(timeout: Option<f64>) -> PyResult<Wait> {
-    Wait::seconds(timeout).or_raise()
+/// Seconds as Python gives them: `None` and `math.inf` are for ever, 0 is not at all.
+pub(crate) fn parse(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Wait> {
+    timeout.map_or(Ok(Wait::Forever), |timeout| seconds(timeout, "None to wait for ever"))
+}
+
+/// The same where nothing is waited for unless that is asked for: `None` is not at all.
+pub(crate) fn parse_joining(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Wait> {
+    timeout
+        .map_or(Ok(Wait::Now), |timeout| seconds(timeout, "None not to wait, or math.inf to wait for ever"))
+}
+
+/// `none` says what else there is to give.
+fn seconds(timeout: &Bound<'_, PyAny>, none: &str) -> PyResult<Wait> {
+    let Ok(seconds) = timeout.extract::<f64>() else {
+        return Err(args::wrong_type(
+            "timeout",
+            timeout,
+            &format!("a number of seconds from 0 upwards, {none}"),
+        ));
+    };
+    Wait::seconds(Some(seconds))
+        .map_err(|_| invalid(format!("timeout={seconds} is none; give seconds from 0 upwards, {none}")))
 }
 
 /// Calls `attempt` until it gives something or `wait` is over, each time with how long it may wait itself.

@@ -261,9 +261,30 @@ def test_time_outs_that_are_none(producer: bips.Producer, consumer: bips.Consume
             lambda t=timeout: producer.wait_for_consumers(1, t),
             lambda t=timeout: bips.Consumer("cam", timeout=t, directory=directory),
         ):
-            with pytest.raises(bips.InvalidArgument, match="seconds from 0 upwards"):
+            with pytest.raises(bips.InvalidArgument, match="seconds from 0 upwards, None"):
                 call()
+    # Here None does not wait.
+    with pytest.raises(bips.InvalidArgument, match=r"None not to wait, or math\.inf to wait for ever"):
+        bips.Consumer("cam", timeout=-1, directory=directory)
     producer.wait_for_consumers(1, math.inf)
+    producer.acquire(math.inf).cancel()
+    bips.Consumer("cam", timeout=math.inf, directory=directory).close()
+
+
+def test_types_that_cannot_be_meant(producer: bips.Producer, consumer: bips.Consumer, directory: Path) -> None:
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: consumer.receive(timeout="1"), "timeout.*'1'.*str.*number of seconds.*None to wait"),  # type: ignore[arg-type]
+        (lambda: producer.acquire(timeout=[]), "timeout.*number of seconds"),  # type: ignore[arg-type]
+        (lambda: producer.wait_for_consumers(1, "x"), "timeout.*number of seconds"),  # type: ignore[arg-type]
+        (lambda: bips.Consumer("cam", timeout="1", directory=directory), r"timeout.*math\.inf"),  # type: ignore[arg-type]
+        (lambda: bips.Consumer("cam", policy=1, directory=directory), 'policy.*"latest"'),  # type: ignore[arg-type]
+        (lambda: bips.Producer("x", size=4, on_stall=2.5, directory=directory), '"wait".*here "expel:2.5"'),  # type: ignore[arg-type]
+        (lambda: bips.Producer("x", size=4, on_stall=b"", directory=directory), '"wait".*"expel:SECONDS"'),  # type: ignore[arg-type]
+        (lambda: bips.Producer("x", size=4, access=5000, directory=directory), 'access.*"group:NAME"'),  # type: ignore[arg-type]
+    ]
+    for call, forms in calls:
+        with pytest.raises(TypeError, match=forms):
+            call()
 
 
 def test_too_few_consumers(producer: bips.Producer) -> None:
@@ -292,6 +313,8 @@ def test_after_the_producer_ended(producer: bips.Producer, consumer: bips.Consum
 
 
 def test_after_close(producer: bips.Producer, consumer: bips.Consumer) -> None:
+    publish(producer, 1)
+    consumer.receive(timeout=10).release()
     consumer.close()
     consumer.close()
     assert consumer.closed
@@ -300,13 +323,13 @@ def test_after_close(producer: bips.Producer, consumer: bips.Consumer) -> None:
         consumer.receive,
         consumer.try_receive,
         consumer.fileno,
-        lambda: consumer.stats,
         lambda: consumer.layout,
     ]
     for call in calls:
         with pytest.raises(bips.Closed, match=r"bips\.Consumer") as error:
             call()
         check(error, "closed")
+    assert consumer.stats["received"] == 1, "what it saw can be asked for still"
 
 
 def test_releasing_twice(frame: bips.Frame, producer: bips.Producer, consumer: bips.Consumer) -> None:
