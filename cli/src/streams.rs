@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bips::{ConsumerInfo, Content, OnStall, StreamInfo};
+use bips::{ConsumerInfo, Content, ErrorKind, OnStall, StreamInfo};
 use serde_json::{Value, json};
 
 use crate::args::Place;
@@ -25,37 +25,68 @@ pub(crate) struct InfoArgs {
     json: bool,
 }
 
-/// Every stream that answers; one that ends while we ask is no longer there, and that is no error.
-pub(crate) fn all(place: &Place) -> Outcome<Vec<StreamInfo>> {
-    Ok(asked(place)?.0)
+/// A producer that is there and tells nothing, for what it was asked.
+pub(crate) struct Silent {
+    name: String,
+    error: bips::Error,
 }
 
-/// The same, and how many there are besides.
-fn asked(place: &Place) -> Outcome<(Vec<StreamInfo>, usize)> {
-    let (mut streams, mut silent) = (Vec::new(), 0);
+impl Silent {
+    /// As it wrote into its lock, where we may read that.
+    fn pid(&self) -> Option<u32> {
+        let pid = self.error.context().find(|(key, _)| *key == "producer's pid");
+        pid.and_then(|(_, pid)| pid.parse().ok())
+    }
+
+    /// Why in a few words, and whom to look at.
+    pub(crate) fn remark(&self) -> &'static str {
+        match self.error.kind() {
+            ErrorKind::Timeout => "does not answer: stopped?",
+            ErrorKind::AccessDenied => "is not for this user",
+            _ => "can't be asked",
+        }
+    }
+
+    /// For a table whose first column is the name and whose last is for remarks, with the column of the pid.
+    pub(crate) fn row<const N: usize>(&self, pid: Option<usize>) -> [String; N] {
+        std::array::from_fn(|column| match column {
+            0 => self.name.clone(),
+            column if Some(column) == pid => self.pid().map_or("-".into(), |pid| pid.to_string()),
+            column if column == N - 1 => self.remark().into(),
+            _ => "-".into(),
+        })
+    }
+
+    fn json(&self) -> Value {
+        json!({ "name": self.name, "pid": self.pid(), "error": self.error.to_string() })
+    }
+}
+
+/// Every stream there is; one that ends while we ask is no longer there, and that is no error. One that does not answer
+/// must not hide the others.
+pub(crate) fn all(place: &Place) -> Outcome<(Vec<StreamInfo>, Vec<Silent>)> {
+    let (mut streams, mut silent) = (Vec::new(), Vec::new());
     for name in bips::streams(place.path())? {
         match bips::query(&name, place.path()) {
             Ok(info) => streams.push(info),
-            Err(error) if error.kind() == bips::ErrorKind::NotFound => {}
-            // One that refuses to answer must not hide the others.
-            Err(error) => {
-                silent += 1;
-                eprintln!("bips: {name}: {error}");
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => silent.push(Silent { name, error }),
         }
     }
     Ok((streams, silent))
 }
 
+/// Those that answer, then those that don't with the reason.
+pub(crate) fn all_json(streams: &[StreamInfo], silent: &[Silent]) -> Value {
+    streams.iter().map(info_json).chain(silent.iter().map(Silent::json)).collect()
+}
+
 pub(crate) fn ls(args: &LsArgs, place: &Place) -> Outcome {
-    let (streams, silent) = asked(place)?;
+    let (streams, silent) = all(place)?;
     if args.json {
-        return output::json(&streams.iter().map(info_json).collect());
+        return output::json(&all_json(&streams, &silent));
     }
-    if streams.is_empty() && silent > 0 {
-        return output::line(format!("no stream answers; {silent} of them don't, see above"));
-    }
-    if streams.is_empty() {
+    if streams.is_empty() && silent.is_empty() {
         let directory = bips::runtime_dir(place.path())?;
         return output::line(format!(
             "no stream in {}; make one with `bips produce NAME`, or look elsewhere with --directory",
@@ -74,6 +105,9 @@ pub(crate) fn ls(args: &LsArgs, place: &Place) -> Outcome {
             info.pid.to_string(),
             standstill(info).unwrap_or_default(),
         ]);
+    }
+    for silent in &silent {
+        table.row(silent.row::<8>(Some(6)));
     }
     table.print()
 }
@@ -180,7 +214,7 @@ fn beginning(history: u32) -> String {
     }
 }
 
-pub(crate) fn info_json(info: &StreamInfo) -> Value {
+fn info_json(info: &StreamInfo) -> Value {
     let content = &info.content;
     json!({
         "name": info.name,

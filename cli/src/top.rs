@@ -10,7 +10,7 @@ use crate::args::Place;
 use crate::exit::Outcome;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Table};
-use crate::streams;
+use crate::streams::{self, Silent};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -31,7 +31,8 @@ fn interval(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     if args.json {
-        return output::json(&streams::all(place)?.iter().map(streams::info_json).collect());
+        let (streams, silent) = streams::all(place)?;
+        return output::json(&streams::all_json(&streams, &silent));
     }
     let interrupt = Interrupt::install()?;
     let interval = Duration::from_secs_f64(args.interval);
@@ -39,14 +40,14 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     let mut before: Option<(Instant, HashMap<String, u64>)> = None;
     while !interrupt.requested() {
         let now = Instant::now();
-        let streams = streams::all(place)?;
+        let (streams, silent) = streams::all(place)?;
         let rate = |info: &StreamInfo| {
             let (then, published) = before.as_ref()?;
             // A stream that was replaced starts counting anew: no rate rather than a wrong one.
             let frames = info.published.checked_sub(*published.get(&info.name)?)?;
             Some(frames as f64 / now.duration_since(*then).as_secs_f64())
         };
-        let table = table(&streams, rate);
+        let table = table(&streams, &silent, rate);
         output::line(format!("{clear}{}", table.render()))?;
         before = Some((now, streams.into_iter().map(|info| (info.name, info.published)).collect()));
         interrupt.sleep(interval);
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     Ok(())
 }
 
-fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> Table {
+fn table(streams: &[StreamInfo], silent: &[Silent], rate: impl Fn(&StreamInfo) -> Option<f64>) -> Table {
     let mut table = Table::new([
         "STREAM / CONSUMER",
         "CONTENT",
@@ -97,6 +98,9 @@ fn table(streams: &[StreamInfo], rate: impl Fn(&StreamInfo) -> Option<f64>) -> T
                 streams::remark(consumer),
             ]);
         }
+    }
+    for silent in silent {
+        table.row(silent.row::<11>(None));
     }
     table
 }

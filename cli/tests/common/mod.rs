@@ -104,12 +104,26 @@ impl Running {
         Self { child, readers: Some(readers) }
     }
 
+    /// One whose output the test reads itself.
+    pub fn over(child: Child) -> Self {
+        Self { child, readers: None }
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Stops it; when this returns none of its threads runs any more.
+    pub fn stop(&self) {
+        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
     }
 
     #[track_caller]
