@@ -101,8 +101,16 @@ fn receive(args: &Args, consumer: &mut Consumer, interrupt: &Interrupt, tally: &
             held.pop_front();
         }
         let frames = tally.frames;
-        let frame = match reception::next(consumer, args.wait, interrupt, || {
+        let mut told = args.json || !args.reconnect;
+        let frame = match reception::next(consumer, args.wait, interrupt, |consumer, ended| {
             progress.tick(frames, || "waiting".into());
+            match ended {
+                Some(ending) if !std::mem::replace(&mut told, true) => {
+                    let said = reception::said(consumer.name(), ending);
+                    output::line(format!("after {frames} frames {said} and the next producer is waited for"))
+                }
+                _ => Ok(()),
+            }
         })? {
             Next::Frame(frame) => frame,
             Next::Ended(ending) => return Ok(End::Stream(ending)),
@@ -245,8 +253,13 @@ fn summary(args: &Args, consumer: &Consumer, tally: &Tally, end: Option<End>, fa
         }));
     }
     let latency = |q| tally.latency.quantile(q).map_or("-".into(), |ns| output::nanoseconds(ns as f64));
+    let joined = match consumer.stats().reconnects {
+        0 => String::new(),
+        1 => ", joined anew once".into(),
+        many => format!(", joined anew {many} times"),
+    };
     output::line(format!(
-        "{} frames ({:.1} fps), {}, {}, latency p50 {} p99 {}, {} read in place, {} copied by bips",
+        "{} frames ({:.1} fps), {}, {}, latency p50 {} p99 {}, {} read in place, {} copied by bips{joined}",
         tally.frames,
         tally.fps(),
         match args.policy {

@@ -20,6 +20,7 @@ mod progress;
 mod reception;
 mod sheet;
 mod snapshot;
+mod stalls;
 mod stats;
 mod streams;
 mod testcard;

@@ -14,6 +14,7 @@ use crate::interrupt::{Interrupt, SLICE};
 use crate::output;
 use crate::pattern::{Painter, Pattern};
 use crate::progress::Progress;
+use crate::stalls::Stalls;
 use crate::testcard::TestCard;
 
 #[derive(clap::Args, Debug)]
@@ -187,12 +188,13 @@ fn publish(
     let nbytes = producer.content().nbytes() as usize;
     let description = Description::new().with_metadata(args.pattern.tag());
     let mut pace = Pace::new(args.fps);
+    let mut stalls = Stalls::new(args.json);
     let mut sequence = 0;
     while args.count == 0 || sequence < args.count {
         if !pace.wait(interrupt) {
             break;
         }
-        let Some(mut frame) = acquire(producer, interrupt, progress, sequence)? else {
+        let Some(mut frame) = acquire(producer, interrupt, progress, &mut stalls, sequence)? else {
             break;
         };
         painter.paint(sequence, &mut frame.bytes_mut()[..nbytes]);
@@ -211,12 +213,17 @@ fn acquire(
     producer: &Producer,
     interrupt: &Interrupt,
     progress: &mut Progress,
+    stalls: &mut Stalls,
     published: u64,
 ) -> Outcome<Option<FrameMut>> {
     while !interrupt.requested() {
         match producer.acquire(Wait::For(SLICE)) {
-            Ok(frame) => return Ok(Some(frame)),
+            Ok(frame) => {
+                stalls.goes_on(producer)?;
+                return Ok(Some(frame));
+            }
             Err(AcquireError::Timeout) => {
+                stalls.waits(producer, published)?;
                 progress.tick(published, || producer.explain(AcquireError::Timeout).to_string());
             }
             Err(error) => return Err(producer.explain(error).into()),

@@ -58,12 +58,13 @@ pub(crate) fn join(joining: ConsumerBuilder, interrupt: &Interrupt) -> Outcome<C
     })
 }
 
-/// The next frame, waited for at most `wait`; `idle` is called now and then meanwhile.
+/// The next frame, waited for at most `wait`; `idle` is called now and then meanwhile, with how the stream ended if it
+/// did and the next producer is waited for.
 pub(crate) fn next(
     consumer: &mut Consumer,
     wait: Wait,
     interrupt: &Interrupt,
-    mut idle: impl FnMut(),
+    mut idle: impl FnMut(&Consumer, Option<Ending>) -> Outcome,
 ) -> Outcome<Next> {
     let first = match wait {
         Wait::For(time) => Wait::For(time.min(SLICE)),
@@ -80,7 +81,8 @@ pub(crate) fn next(
             Ok(frame) => return Ok(Next::Frame(frame)),
             Err(ReceiveError::Closed) => return Ok(Next::Ended(consumer.ending().unwrap_or(Ending::Closed))),
             Err(ReceiveError::Timeout) => {
-                idle();
+                let ended = consumer.ending();
+                idle(consumer, ended)?;
                 // The clock is read only when there was nothing: a frame in time costs no look at it.
                 let patience = patience.get_or_insert_with(|| match (wait, first) {
                     (Wait::For(all), Wait::For(gone)) => Patience::new(Wait::For(all - gone)),
@@ -88,19 +90,26 @@ pub(crate) fn next(
                 });
                 match patience.slice(SLICE) {
                     Some(next) => slice = next,
-                    None => {
-                        return Err(Failure::timed_out(format!(
-                            "no frame of {} came in {}; look whether its producer is at work with `bips info {0}`, or \
-                             wait longer with --wait",
-                            consumer.name(),
-                            limit(wait)
-                        )));
-                    }
+                    None => return Err(too_late(consumer.name(), ended, wait)),
                 }
             }
             Err(error) => return Err(consumer.explain(error).into()),
         }
     }
+}
+
+fn too_late(name: &str, ended: Option<Ending>, wait: Wait) -> Failure {
+    let limit = limit(wait);
+    Failure::timed_out(match ended {
+        None => format!(
+            "no frame of {name} came in {limit}; look whether its producer is at work with `bips info {name}`, or wait \
+             longer with --wait"
+        ),
+        Some(ending) => format!(
+            "{} and in {limit} nothing came to go on with; start the next producer of {name}, or wait longer with --wait",
+            said(name, ending)
+        ),
+    })
 }
 
 fn limit(wait: Wait) -> String {

@@ -55,7 +55,7 @@ fn single(args: &Args, place: &Place) -> Outcome {
     let interrupt = Interrupt::install()?;
     let joining = reception::joining(place, &args.name, Policy::KeepLast(1), args.wait);
     let mut consumer = reception::join(joining, &interrupt)?;
-    let frame = match reception::next(&mut consumer, args.wait, &interrupt, || {})? {
+    let frame = match reception::next(&mut consumer, args.wait, &interrupt, |_, _| Ok(()))? {
         Next::Frame(frame) => frame,
         Next::Ended(ending) => {
             return Err(Failure::failed(format!(
@@ -96,8 +96,9 @@ fn sheet(args: &Args, place: &Place, grid: Size<usize>) -> Outcome {
     let mut buffer = Vec::new();
     // A stream that ends, a signal and a time-out all leave the tiles gathered so far worth writing.
     let end = loop {
-        let frame = match reception::next(&mut consumer, args.wait, &interrupt, || {
+        let frame = match reception::next(&mut consumer, args.wait, &interrupt, |_, _| {
             progress.tick(frames, || "waiting".into());
+            Ok(())
         }) {
             Ok(Next::Frame(frame)) => frame,
             Ok(Next::Ended(ending)) => break Ok(Some(ending)),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::House;
+use common::{House, Running};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -85,6 +85,55 @@ fn a_reconnecting_consumer_goes_on_with_the_next_producer() {
     assert_eq!((number(&seen, "reconnects"), number(&seen, "lost")), (1, 0));
     assert_eq!((seen["verified"].as_bool(), seen["ended"].as_str()), (Some(true), Some("interrupted")));
     drop(next);
+}
+
+/// Reads what it says until a line holds the words.
+#[track_caller]
+fn hear(lines: &mut impl Iterator<Item = std::io::Result<String>>, words: &str) -> String {
+    let mut heard = Vec::new();
+    for line in lines {
+        let line = line.unwrap();
+        if line.contains(words) {
+            return line;
+        }
+        heard.push(line);
+    }
+    panic!("{words:?} was not said: {heard:?}");
+}
+
+#[test]
+fn a_reconnecting_consumer_says_what_it_waits_for() {
+    let house = House::new();
+    let first = house.start("produce cam --size 64x64 --fps 300");
+    let consumer = house.start("consume cam --reconnect --wait 2");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    first.signal(Signal::SIGKILL);
+    first.end();
+    let ended = consumer.end().expect_failure(4, "the producer of cam died and in 2 s nothing came");
+    assert!(ended.stderr.contains("start the next producer"), "{}", ended.stderr);
+    assert!(
+        ended.stdout.contains("the producer of cam died and the next producer is waited for"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn a_producer_tells_of_stalls_and_of_whom_it_put_out() {
+    let house = House::new();
+    let mut child = house.command("produce cam --size 64x64 --fps 300 --on-stall expel:1.5").spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let producer = Running::over(child);
+    let consumer = house.start("consume cam --hold 2");
+    house.wait_for("cam", |info| info.consumers.first().is_some_and(|consumer| consumer.received > 20));
+    consumer.signal(Signal::SIGSTOP);
+    let pid = format!("pid {}", consumer.id());
+    let stall = hear(&mut lines, "stands still after");
+    assert!(stall.contains(&pid), "{stall}");
+    let out = hear(&mut lines, "put out");
+    assert!(out.contains(&pid) && out.contains("(1 so far)"), "{out}");
+    hear(&mut lines, "goes on after");
+    drop(producer);
 }
 
 #[test]
@@ -203,6 +252,8 @@ fn ls_and_info_tell_what_is_there() {
     let house = House::new();
     assert_eq!(house.run("ls --json").expect_code(0).json(), serde_json::json!([]));
     assert!(house.run("ls").expect_code(0).stdout.contains("bips produce"));
+    let missing = house.run("info nope").expect_failure(3, "see `bips ls`");
+    assert!(!missing.stderr.contains("wait longer"), "nobody waited: {}", missing.stderr);
     let producer = house.start("produce robot/left --size 64x48 --format NV12 --slots 5 --fps 50");
     let _consumer = house.start("consume robot/left --policy keep-last:2");
     house.wait_for("robot/left", |info| info.published > 3 && !info.consumers.is_empty());
@@ -225,6 +276,24 @@ fn ls_and_info_tell_what_is_there() {
     let elsewhere = House::new();
     let words = format!("ls --json --directory {}", house.path().display());
     assert_eq!(elsewhere.run(&words).expect_code(0).json().as_array().map(Vec::len), Some(1));
+}
+
+/// It is there, holds its name, and tells nothing: that is not "no stream".
+#[test]
+fn a_stopped_producer_is_listed() {
+    let house = House::new();
+    let producer = house.start("produce cam --size 64x64 --fps 300");
+    house.wait_for("cam", |info| info.published > 3);
+    producer.stop();
+    let text = house.run("ls").expect_code(0).stdout;
+    let row = text.lines().find(|line| line.starts_with("cam")).unwrap_or_else(|| panic!("{text}"));
+    assert!(row.contains(&producer.id().to_string()) && row.ends_with("does not answer: stopped?"), "{text}");
+    let list = house.run("ls --json").expect_code(0).json();
+    assert_eq!((list[0]["name"].as_str(), number(&list[0], "pid")), (Some("cam"), u64::from(producer.id())));
+    assert!(list[0]["error"].as_str().is_some_and(|error| error.contains("SIGSTOP")), "{list}");
+    house.run("info cam").expect_failure(4, &format!("producer's pid: {}", producer.id()));
+    producer.signal(Signal::SIGCONT);
+    assert!(house.run("ls").expect_code(0).stdout.contains("memfd"));
 }
 
 #[test]
