@@ -6,7 +6,7 @@ mod common;
 
 use bips::{ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
-use common::wire::{Fake, Raw};
+use common::wire::{Fake, REFUSED, Raw, code, join, tag};
 use common::{SOON, Scratch, assert_says, eventually, publish, receive};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::sync::Arc;
@@ -37,6 +37,55 @@ fn a_full_producer_says_so() {
     assert_says(&error, ErrorKind::Timeout, &["as many connections as it allows", "try again"]);
     // Silent ones are dropped, and who waits gets in.
     scratch.consumer("cam").wait(SOON).connect().unwrap();
+}
+
+/// In containers it is all that tells consumers apart.
+#[test]
+fn a_consumer_says_who_it_is() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).slots(1).create().unwrap();
+    let named = scratch.consumer("cam").label("front door").connect().unwrap();
+    let usual = scratch.consumer("cam").connect().unwrap();
+    let silent = Raw::connect(scratch.path(), "cam");
+    silent.seated(None);
+    let told = bips::query("cam", Some(scratch.path())).unwrap().consumers;
+    let labels: Vec<_> = told.iter().map(|consumer| consumer.label.as_str()).collect();
+    assert_eq!(labels, ["front door", usual.label(), ""]);
+    assert!(usual.label().starts_with("joining-") && usual.label().contains('@'), "{}", usual.label());
+    publish(&producer);
+    let full = producer.explain(producer.acquire(Wait::Now).unwrap_err());
+    assert_says(&full, ErrorKind::Timeout, &["\"front door\" holds 0 and has 1 unread"]);
+    drop(named);
+    for bad in ["x".repeat(65), "\x1b[2J".into(), "two\nlines".into()] {
+        let error = scratch.consumer("cam").label(bad).connect().unwrap_err();
+        assert_says(&error, ErrorKind::InvalidArgument, &["at most 64 bytes"]);
+    }
+}
+
+/// A label is a stranger's text: one that could play tricks on a terminal is not let in, and nobody else notices.
+#[test]
+fn a_label_that_is_no_text_is_refused() {
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(100).create().unwrap();
+    let mut good = scratch.consumer("cam").connect().unwrap();
+    for label in [&b"\x1b]0;owned\x07"[..], b"\xff\xfe", b"a\nb", &[b'x'; 65]] {
+        let mut request = join(None);
+        request.extend((label.len() as u16).to_le_bytes());
+        request.extend(label);
+        let raw = Raw::connect(scratch.path(), "cam");
+        assert!(raw.send(&request, &[]));
+        let (answer, _) = raw.hear().unwrap();
+        assert_eq!((tag(&answer), code(&answer)), (REFUSED, ErrorKind::Protocol as u32));
+    }
+    // More of it than comes, and none of what was said to come.
+    let mut short = join(None);
+    short.extend([9, 0]);
+    let raw = Raw::connect(scratch.path(), "cam");
+    assert!(raw.send(&short, &[]));
+    assert_eq!(tag(&raw.hear().unwrap().0), REFUSED);
+    publish(&producer);
+    receive(&mut good);
+    assert_eq!(producer.stats().unwrap().consumers.len(), 1);
 }
 
 /// The answer to a consumer in no hurry comes as late as it likes.

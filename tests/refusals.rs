@@ -38,11 +38,18 @@ fn all_slots_taken_says_who_holds_them() {
     let own = producer.acquire(Wait::Now).unwrap();
     let error = producer.acquire(Wait::Now).unwrap_err();
     assert_eq!(error, AcquireError::Timeout);
-    let holder = format!("consumer pid {} holds 2 and has 1 unread (reliable)", child.pid());
+    let holder = format!("consumer pid {} \"refusals-", child.pid());
     assert_says(
         &producer.explain(error),
         ErrorKind::Timeout,
-        &["all 4 slots of cam", "this producer itself holds 1", &holder, "raise `slots`", "keep-last"],
+        &[
+            "all 4 slots of cam",
+            "this producer itself holds 1",
+            &holder,
+            "holds 2 and has 1 unread (reliable)",
+            "raise `slots`",
+            "keep-last",
+        ],
     );
     let error = producer.acquire(Wait::For(Duration::from_millis(20))).unwrap_err();
     assert_eq!(error, AcquireError::Timeout);

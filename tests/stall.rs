@@ -71,7 +71,7 @@ fn stopped(scratch: &Scratch, role: &str, number: u64, on_stall: OnStall) -> (Pr
 fn only_consumer(scratch: &Scratch) -> ConsumerInfo {
     let info = bips::query("cam", Some(scratch.path())).unwrap();
     assert_eq!(info.consumers.len(), 1);
-    info.consumers[0]
+    info.consumers[0].clone()
 }
 
 /// Takes every free slot at once.
@@ -92,13 +92,10 @@ fn a_stopped_consumer_is_seen_and_waited_for() {
     assert!(seen.held_for >= MOMENT * 3 && seen.unread_for >= MOMENT * 3, "{seen:?}");
     assert!(seen.held_for > seen.unread_for, "the frame held is the older one: {seen:?}");
     let error = producer.acquire(Wait::For(MOMENT * 10)).unwrap_err();
-    let who = format!("pid {} holds 1 and has 3 unread", child.pid());
-    let resume = format!("`kill -CONT {}`", child.pid());
-    assert_says(
-        &producer.explain(error),
-        ErrorKind::Timeout,
-        &[&who, "s ago, and is stopped", &resume, "with `on_stall`"],
-    );
+    let who = format!("pid {} \"stall-", child.pid());
+    let resume = format!("(`kill -CONT {}`)", child.pid());
+    let says = ["holds 1 and has 3 unread", "s ago, and is stopped", &who, &resume, "with `on_stall`"];
+    assert_says(&producer.explain(error), ErrorKind::Timeout, &says[..]);
     let later = only_consumer(&scratch);
     assert!(later.held_for >= seen.held_for + MOMENT * 10);
     assert_eq!(producer.stats().unwrap().expelled, 0);

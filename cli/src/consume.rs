@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Go on with the next producer of this name when one ends
     #[arg(long)]
     reconnect: bool,
+    /// What the producer and `bips info` call this consumer [default: the program's and the host's name]
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -73,6 +76,10 @@ enum End {
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     let interrupt = Interrupt::install()?;
     let joining = reception::joining(place, &args.name, args.policy, args.wait).reconnect(args.reconnect);
+    let joining = match &args.label {
+        Some(label) => joining.label(label.as_str()),
+        None => joining,
+    };
     let mut consumer = reception::join(joining, &interrupt)?;
     if args.hold > consumer.max_held() {
         return Err(Failure::usage(format!(

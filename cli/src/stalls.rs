@@ -81,7 +81,7 @@ impl Stalls {
             .consumers
             .iter()
             .filter(|consumer| consumer.expelled)
-            .map(|consumer| format!("pid {}", consumer.pid))
+            .map(bips::ConsumerInfo::who)
             .collect();
         let who = match self.suspects.take() {
             _ if !there.is_empty() => there.join(", "),

@@ -138,8 +138,9 @@ pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
         format!("consumers  {}", info.consumers.len()),
     ];
     if !info.consumers.is_empty() {
-        let mut table =
-            Table::new(["  PID", "UID", "POLICY", "HELD", "FOR", "UNREAD", "FOR", "RECEIVED", "MISSED", ""]);
+        let mut table = Table::new([
+            "  PID", "UID", "POLICY", "HELD", "FOR", "UNREAD", "FOR", "RECEIVED", "MISSED", "LABEL", "",
+        ]);
         for consumer in &info.consumers {
             table.row([
                 format!("  {}", consumer.pid),
@@ -151,12 +152,18 @@ pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
                 age(consumer.unread, consumer.unread_for),
                 consumer.received.to_string(),
                 consumer.missed.to_string(),
+                label(consumer),
                 remark(consumer),
             ]);
         }
         lines.push(table.render());
     }
     output::line(lines.join("\n"))
+}
+
+/// What it calls itself, with what would upset a table escaped.
+pub(crate) fn label(consumer: &ConsumerInfo) -> String {
+    consumer.label.escape_debug().to_string()
 }
 
 /// For how long at most, where there is anything.
@@ -181,14 +188,8 @@ pub(crate) fn standstill(info: &StreamInfo) -> Option<String> {
 
 /// Whom a stream that stands still waits for.
 pub(crate) fn culprits(consumers: &[ConsumerInfo]) -> String {
-    let mut names: Vec<String> = consumers
-        .iter()
-        .filter(|consumer| consumer.in_the_way)
-        .map(|consumer| match consumer.pid {
-            0 => "a consumer in another container".into(),
-            pid => format!("pid {pid}"),
-        })
-        .collect();
+    let mut names: Vec<String> =
+        consumers.iter().filter(|consumer| consumer.in_the_way).map(ConsumerInfo::who).collect();
     let more = names.len().saturating_sub(3);
     names.truncate(3);
     if more > 0 {
@@ -245,6 +246,7 @@ fn info_json(info: &StreamInfo) -> Value {
 fn consumer_json(consumer: &ConsumerInfo) -> Value {
     json!({
         "pid": consumer.pid,
+        "label": consumer.label,
         "uid": consumer.uid,
         "policy": consumer.policy.to_string(),
         "held": consumer.held,

@@ -85,7 +85,7 @@ fn table(streams: &[StreamInfo], silent: &[Silent], rate: impl Fn(&StreamInfo) -
         ]);
         for consumer in &info.consumers {
             table.row([
-                format!("  pid {}", consumer.pid),
+                format!("  pid {} {}", consumer.pid, streams::label(consumer)),
                 consumer.policy.to_string(),
                 String::new(),
                 consumer.received.to_string(),

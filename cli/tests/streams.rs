@@ -169,7 +169,7 @@ fn a_stream_that_stands_still_says_because_of_whom() {
     assert!(house.run("info cam").expect_code(0).stdout.contains("goes on"));
     consumer.signal(Signal::SIGSTOP);
     house.wait_for("cam", |info| info.stalled_for.is_some_and(|time| time.as_millis() > 200));
-    let because = format!("no slot is free, because of pid {}", consumer.id());
+    let because = format!("no slot is free, because of consumer pid {} ", consumer.id());
     for words in ["info cam", "ls"] {
         let text = house.run(words).expect_code(0).stdout;
         assert!(text.contains("stands still for") && text.contains(&because), "{text}");
@@ -255,7 +255,7 @@ fn ls_and_info_tell_what_is_there() {
     let missing = house.run("info nope").expect_failure(3, "see `bips ls`");
     assert!(!missing.stderr.contains("wait longer"), "nobody waited: {}", missing.stderr);
     let producer = house.start("produce robot/left --size 64x48 --format NV12 --slots 5 --fps 50");
-    let _consumer = house.start("consume robot/left --policy keep-last:2");
+    let _consumer = house.start("consume robot/left --policy keep-last:2 --label arm");
     house.wait_for("robot/left", |info| info.published > 3 && !info.consumers.is_empty());
     let list = house.run("ls --json").expect_code(0).json();
     assert_eq!(list.as_array().map(Vec::len), Some(1));
@@ -267,9 +267,10 @@ fn ls_and_info_tell_what_is_there() {
         assert_eq!(number(told, "pid"), u64::from(producer.id()));
         assert_eq!((told["memory"].as_str(), told["access"].as_str()), (Some("memfd"), Some("owner")));
         assert_eq!(told["consumers"][0]["policy"], "keep-last:2");
+        assert_eq!(told["consumers"][0]["label"], "arm");
     }
     let text = house.run("info robot/left").expect_code(0).stdout;
-    assert!(text.contains("NV12 64x48") && text.contains("keep-last:2"), "{text}");
+    assert!(text.contains("NV12 64x48") && text.contains("keep-last:2") && text.contains("arm"), "{text}");
     assert!(house.run("ls").expect_code(0).stdout.contains("robot/left"));
     assert_eq!(house.run("top --json").expect_code(0).json()[0]["name"], "robot/left");
     // A runtime directory given by hand means the same as $BIPS_DIR.

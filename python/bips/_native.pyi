@@ -151,6 +151,7 @@ class Consumer:
         device: str | None = None,
         wanted: str | Iterable[str] = (),
         reconnect: bool = False,
+        label: str | None = None,
         strict: bool = False,
         directory: _Path | None = None,
     ) -> Self: ...
@@ -158,6 +159,8 @@ class Consumer:
     def name(self) -> str: ...
     @property
     def policy(self) -> str: ...
+    @property
+    def label(self) -> str: ...
     @property
     def memory(self) -> str: ...
     @property

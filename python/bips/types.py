@@ -36,7 +36,10 @@ class Layout(TypedDict):
 class ConsumerInfo(TypedDict):
     """One consumer, as its producer sees it."""
 
+    #: 0 where the producer can't see it (another container).
     pid: int
+    #: What it calls itself; anybody may claim any name.
+    label: str
     uid: int
     #: "reliable", "latest" or "keep-last:N".
     policy: str

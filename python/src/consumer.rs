@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 /// "latest" and "keep-last:N" never do, and miss frames instead. timeout: seconds to wait for the producer to appear;
 /// None (the default) and 0 don't wait, math.inf waits for ever. device: None or "cpu", where frames should be.
 /// wanted: what will use the memory, such as ("cpu",). reconnect: go on with the next producer of this name when
-/// this one ends. strict: refuse DLPack callers that can't be told that memory is read-only. directory: the runtime
-/// directory; None for the usual one.
+/// this one ends. label: what the producer and `bips info` call this consumer, at most 64 bytes of text; None for the
+/// script's and the host's name. strict: refuse DLPack callers that can't be told that memory is read-only. directory:
+/// the runtime directory; None for the usual one.
 ///
 /// Any thread may receive; threads that do so at the same time take turns.
 ///
@@ -123,10 +124,10 @@ impl Consumer {
 impl Consumer {
     #[new]
     #[pyo3(
-        signature = (name, *, policy=None, timeout=None, device=None, wanted=None, reconnect=false, strict=false,
-            directory=None),
+        signature = (name, *, policy=None, timeout=None, device=None, wanted=None, reconnect=false, label=None,
+            strict=false, directory=None),
         text_signature = "(name, *, policy='reliable', timeout=None, device=None, wanted=(), reconnect=False, \
-            strict=False, directory=None)"
+            label=None, strict=False, directory=None)"
     )]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
     fn new(
@@ -137,6 +138,7 @@ impl Consumer {
         device: Option<&str>,
         wanted: Option<&Bound<'_, PyAny>>,
         reconnect: bool,
+        label: Option<String>,
         strict: bool,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
@@ -152,6 +154,7 @@ impl Consumer {
             .registry(bips_backends::registry())
             .policy(policy)
             .reconnect(reconnect)
+            .label(label.map_or_else(|| usual_label(py), Ok)?)
             .wait(wait)
             .interrupt(move || interrupt.now());
         if let Some(directory) = directory {
@@ -268,6 +271,12 @@ impl Consumer {
         self.origin.name()
     }
 
+    /// What it calls itself to the producer.
+    #[getter]
+    fn label(&self, py: Python<'_>) -> PyResult<String> {
+        self.ask(py, |consumer| consumer.label().to_owned())
+    }
+
     /// Kind of memory, such as "memfd".
     #[getter]
     fn memory(&self, py: Python<'_>) -> PyResult<String> {
@@ -365,6 +374,12 @@ impl Consumer {
 fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
     let kind = error.value(py).getattr(pyo3::intern!(py, "kind"));
     kind.and_then(|kind| kind.extract::<String>()).is_ok_and(|kind| kind == ErrorKind::Closed.name())
+}
+
+/// The script's and the host's name: the program of each is the interpreter.
+fn usual_label(py: Python<'_>) -> PyResult<String> {
+    static USUAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    USUAL.import(py, "bips._label", "usual")?.call0()?.extract()
 }
 
 /// Refuses devices that frames can't be on yet.

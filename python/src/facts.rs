@@ -44,6 +44,7 @@ pub(crate) fn consumers<'py>(py: Python<'py>, consumers: &[ConsumerInfo]) -> PyR
     for consumer in consumers {
         list.append(dict!(py,
             "pid": consumer.pid,
+            "label": consumer.label.as_str(),
             "uid": consumer.uid,
             "policy": consumer.policy.to_string(),
             "held": consumer.held,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any, is_typeddict
@@ -11,6 +12,7 @@ from conftest import publish
 
 import bips
 from bips import types
+from bips._label import usual
 
 
 def matches(value: Any, kind: Any) -> None:
@@ -132,3 +134,35 @@ def test_nothing_is_imported_that_was_not_asked_for() -> None:
     code = "import bips, sys; print(sorted(set(sys.modules) & {'numpy', 'torch', 'jax', 'tensorflow', 'asyncio'}))"
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert out.stdout == "[]\n"
+
+
+def test_labels(producer: bips.Producer, directory: Path) -> None:
+    def labels() -> list[str]:
+        return [consumer["label"] for consumer in producer.stats["consumers"]]
+
+    with bips.Consumer("cam", label="front döör", directory=directory) as consumer:
+        assert labels() == [consumer.label] == ["front döör"]
+    with bips.Consumer("cam", directory=directory) as consumer:
+        (label,) = labels()
+        assert label == consumer.label == usual()
+        assert label.endswith("@" + socket.gethostname()[:31])
+    for bad in ("x" * 65, "two\nlines", "\x1b[2J"):
+        with pytest.raises(bips.InvalidArgument, match="at most 64 bytes"):
+            bips.Consumer("cam", label=bad, directory=directory)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["/app/detector.py", "--x"], "detector.py"),
+        (["/app/detector/__main__.py"], "detector"),
+        (["-c"], Path(sys.executable).name),
+        ([], Path(sys.executable).name),
+        (["/app/" + "ä" * 40], "ä" * 15),
+        (["a\x1b\udcff"], "a??"),
+    ],
+)
+def test_the_usual_label(monkeypatch: pytest.MonkeyPatch, argv: list[str], name: str) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert usual().split("@")[0] == name
+    assert len(usual().encode()) <= 64

@@ -1,6 +1,6 @@
 //! From wishes to a seat at a stream.
 
-use super::{Consumer, ConsumerStats};
+use super::{Consumer, ConsumerStats, label};
 use crate::plan::Registry;
 use crate::session::{ANSWER, Joining, Patience};
 use crate::signaler::Policy;
@@ -20,6 +20,7 @@ pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(5);
 #[derive(Clone)]
 pub struct ConsumerBuilder {
     name: String,
+    label: Option<String>,
     registry: Registry,
     policy: Policy,
     reconnect: bool,
@@ -33,6 +34,7 @@ impl ConsumerBuilder {
     pub(super) fn new(name: String) -> Self {
         Self {
             name,
+            label: None,
             registry: Registry::new(),
             policy: Policy::Reliable,
             reconnect: false,
@@ -41,6 +43,15 @@ impl ConsumerBuilder {
             spin: DEFAULT_SPIN,
             interrupt: None,
         }
+    }
+
+    /// What the producer and `bips info` call this consumer, at most 64 bytes without control characters; by default the
+    /// program's name and the host's, as in `detector@3f9a`. It tells consumers in other containers apart, whose
+    /// process ids the producer can't see. Everybody who may ask about the stream can read it.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 
     /// The memory kinds this program can receive.
@@ -97,13 +108,14 @@ impl ConsumerBuilder {
     /// late joiners).
     ///
     /// # Errors
-    /// `NotFound`, `AccessDenied`, `InvalidArgument` (name, policy), `Protocol` (versions), `Unsupported`
+    /// `NotFound`, `AccessDenied`, `InvalidArgument` (name, policy, label), `Protocol` (versions), `Unsupported`
     /// (memory kind unknown here), `Timeout` (the producer is stopped or full). A producer that is there gets 2 s to
     /// answer, however short the wait.
     pub fn connect(self) -> Result<Consumer> {
         let name = StreamName::new(self.name)?;
         let policy = self.policy.checked()?;
-        let mut joining = Joining::new(self.directory.as_deref(), &name, policy);
+        let label = self.label.map_or_else(|| Ok(label::usual()), label::checked)?;
+        let mut joining = Joining::new(self.directory.as_deref(), &name, policy, &label);
         let patience = Patience {
             deadline: self.wait.deadline(),
             answer: ANSWER,
@@ -117,6 +129,7 @@ impl ConsumerBuilder {
             cache: vec![None; attachment.pool.len() as usize],
             attachment,
             name,
+            label,
             policy,
             registry: self.registry,
             directory: self.directory,
@@ -137,6 +150,7 @@ impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerBuilder")
             .field("name", &self.name)
+            .field("label", &self.label)
             .field("policy", &self.policy)
             .field("reconnect", &self.reconnect)
             .field("directory", &self.directory)

@@ -1,6 +1,7 @@
 //! A consumer: takes frames from a stream.
 
 mod builder;
+mod label;
 mod receive;
 
 pub use builder::ConsumerBuilder;
@@ -53,6 +54,7 @@ pub enum Ending {
 pub struct Consumer {
     attachment: Arc<Attachment>,
     name: StreamName,
+    label: String,
     policy: Policy,
     registry: Registry,
     directory: Option<PathBuf>,
@@ -161,6 +163,11 @@ impl Consumer {
     /// Name of the stream.
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// What it calls itself to the producer.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// Slots of the pool.

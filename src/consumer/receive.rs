@@ -176,7 +176,8 @@ impl Consumer {
     /// up goes on in the next call.
     fn rejoin(&mut self, deadline: Deadline) -> Result<(), ReceiveError> {
         let root = self.directory.as_deref();
-        let joining = self.joining.get_or_insert_with(|| Joining::new(root, &self.name, self.policy));
+        let joining =
+            self.joining.get_or_insert_with(|| Joining::new(root, &self.name, self.policy, &self.label));
         let patience = Patience { deadline, answer: Duration::ZERO, interrupt: None };
         let mut attachment = match joining.advance(&self.registry, &patience) {
             Ok(Some(attachment)) => attachment,

@@ -26,7 +26,7 @@ impl Inner {
             let stopped = if stopped.contains(&consumer) { ", and is stopped" } else { "" };
             holders.push(format!(
                 "{} holds {} and has {} unread ({}{out}), the oldest published {since:.1} s ago{stopped}",
-                who(consumer),
+                consumer.who(),
                 consumer.held,
                 consumer.unread,
                 consumer.policy
@@ -51,10 +51,10 @@ impl Inner {
             steps.push("publish or give back the slots that were acquired".into());
         }
         for consumer in stopped {
-            steps.push(format!("let {} go on (`kill -CONT {}`) or end it", who(consumer), consumer.pid));
+            steps.push(format!("let {} go on (`kill -CONT {}`) or end it", consumer.who(), consumer.pid));
         }
         for gone in consumers.iter().filter(|consumer| consumer.expelled && !stopped.contains(consumer)) {
-            steps.push(format!("end {}: what it holds comes back with its end", who(gone)));
+            steps.push(format!("end {}: what it holds comes back with its end", gone.who()));
         }
         let seated = || consumers.iter().filter(|consumer| !consumer.expelled);
         if seated().any(|consumer| consumer.held > 0) {
@@ -78,12 +78,5 @@ impl Inner {
             Some(last) if steps.is_empty() => last,
             Some(last) => format!("{}, or {last}", steps.join(", ")),
         }
-    }
-}
-
-fn who(consumer: &ConsumerInfo) -> String {
-    match consumer.pid {
-        0 => String::from("a consumer in another container"),
-        pid => format!("consumer pid {pid}"),
     }
 }

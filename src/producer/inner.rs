@@ -139,8 +139,8 @@ impl Inner {
                     if out.is_empty() {
                         return Ok(None);
                     }
-                    for pid in out {
-                        tracing::warn!(stream = %self.name, pid, "consumer put out: it held the producer up");
+                    for (pid, label) in out {
+                        tracing::warn!(stream = %self.name, pid, label, "consumer put out: it held the producer up");
                     }
                 }
                 Acquired::Violation(seat) => {
@@ -179,13 +179,14 @@ impl Inner {
         self.put_out(self.lock(), seat);
     }
 
-    /// Puts consumers out that have held us up for too long, and gives their process ids.
+    /// Puts consumers out that have held us up for too long, and gives their process ids and labels.
     #[cold]
-    fn expel_stalled(&self, publisher: &mut Publisher<Contact>) -> Vec<u32> {
+    fn expel_stalled(&self, publisher: &mut Publisher<Contact>) -> Vec<(u32, String)> {
         let OnStall::Expel(after) = self.on_stall else { return Vec::new() };
         let patience = after.as_nanos().try_into().unwrap_or(u64::MAX);
         let out = publisher.expel_stalled(monotonic_ns().max(1), patience);
-        out.iter().filter_map(|id| publisher.port(*id)).map(|contact| contact.peer.pid).collect()
+        let ports = out.iter().filter_map(|id| publisher.port(*id));
+        ports.map(|contact| (contact.peer.pid, contact.label.clone())).collect()
     }
 
     /// Announces that a slot is wanted, until the result is dropped.
@@ -357,6 +358,7 @@ pub(super) fn consumers(state: &State) -> Vec<ConsumerInfo> {
             missed: member.missed,
             expelled: member.expelled,
             in_the_way: member.in_the_way,
+            label: member.port.label.clone(),
         })
         .collect()
 }

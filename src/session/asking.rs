@@ -213,7 +213,7 @@ impl Asking {
             ),
             (_, Some(refusal)) => refusal,
             (_, None) => match runtime_dir(self.root.as_deref()) {
-                Ok(root) => not_found(&root, &self.name, self.request),
+                Ok(root) => not_found(&root, &self.name, &self.request),
                 Err(error) => error,
             },
         };
@@ -246,14 +246,14 @@ enum Turn {
     Done(Box<Answer>),
 }
 
-fn not_found(root: &Path, name: &StreamName, request: Request) -> Error {
+fn not_found(root: &Path, name: &StreamName, request: &Request) -> Error {
     let living = super::listing::names_in(root).unwrap_or_default();
     let there = match living.as_slice() {
         [] => String::from("no stream is published there"),
         names => format!("published there: {}", names.join(", ")),
     };
     let next = match request {
-        Request::Join(_) => "start the producer, wait longer, or",
+        Request::Join(..) => "start the producer, wait longer, or",
         Request::Query => "see `bips ls`, start the producer, or",
     };
     Error::new(

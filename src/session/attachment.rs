@@ -33,8 +33,9 @@ pub(crate) struct Joining {
 }
 
 impl Joining {
-    pub(crate) fn new(root: Option<&Path>, name: &StreamName, policy: Policy) -> Self {
-        Self { asking: Asking::new(root, name, Request::Join(policy)), name: name.clone(), policy }
+    pub(crate) fn new(root: Option<&Path>, name: &StreamName, policy: Policy, label: &str) -> Self {
+        let asking = Asking::new(root, name, Request::Join(policy, label.into()));
+        Self { asking, name: name.clone(), policy }
     }
 
     /// Waits for the name, asks for a seat, maps the pool. `None` when time is up or the caller interrupted.

@@ -63,6 +63,10 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         Ok(self.take(N)?.try_into().expect("take gives as many bytes as asked"))
     }

@@ -14,11 +14,14 @@ const MAX_NAME: usize = 100;
 const MAX_KIND: usize = 32;
 const MAX_CONSUMERS: usize = 64;
 
+/// Bytes of a consumer's label.
+pub(crate) const MAX_LABEL: usize = 64;
+
 /// From a client, first message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Seat me.
-    Join(Policy),
+    /// Seat me. The label says to people who I am; it may be empty.
+    Join(Policy, String),
     /// Tell me about the stream.
     Query,
 }
@@ -106,8 +109,11 @@ pub struct StreamInfo {
 }
 
 /// One consumer, as its producer sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerInfo {
+    /// What it calls itself, for people: anybody who is admitted may claim any name. Without control characters, at most
+    /// 64 bytes, "" if it gave none.
+    pub label: String,
     /// Process id; 0 where the kernel does not show it to the producer (other pid namespace).
     pub pid: u32,
     /// User id as the producer sees it.
@@ -130,6 +136,19 @@ pub struct ConsumerInfo {
     pub expelled: bool,
     /// Whether the producer has no slot now, and it is this consumer that must read or give back frames.
     pub in_the_way: bool,
+}
+
+impl ConsumerInfo {
+    /// Who it is, for people: `consumer pid 812 "detector@box"`.
+    pub fn who(&self) -> String {
+        // Quoted, and with what would turn the line around escaped: it is the consumer's text.
+        let label = if self.label.is_empty() { String::new() } else { format!(" {:?}", self.label) };
+        match self.pid {
+            0 if label.is_empty() => "a consumer in another container".into(),
+            0 => format!("consumer{label} in another container"),
+            pid => format!("consumer pid {pid}{label}"),
+        }
+    }
 }
 
 mod tag {
@@ -197,13 +216,14 @@ fn read_content(reader: &mut Reader<'_>, slot_bytes: u64) -> Result<Content> {
 }
 
 impl Request {
-    pub(crate) fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = begin(match self {
-            Self::Join(_) => tag::JOIN,
+            Self::Join(..) => tag::JOIN,
             Self::Query => tag::QUERY,
         });
-        if let Self::Join(policy) = self {
-            write_policy(&mut writer, policy);
+        if let Self::Join(policy, label) = self {
+            write_policy(&mut writer, *policy);
+            writer.text(label, MAX_LABEL);
         }
         writer.finish()
     }
@@ -211,7 +231,12 @@ impl Request {
     pub(crate) fn decode(message: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(message);
         match open(&mut reader)? {
-            tag::JOIN => read_policy(&mut reader).map(Self::Join),
+            tag::JOIN => {
+                let policy = read_policy(&mut reader)?;
+                // One that says no more has none.
+                let label = if reader.is_empty() { String::new() } else { reader.text(MAX_LABEL)? };
+                Ok(Self::Join(policy, label))
+            }
             tag::QUERY => Ok(Self::Query),
             tag => {
                 Err(Error::protocol(format!("the peer sent request {tag}, which this version does not know")))
@@ -342,6 +367,7 @@ impl StreamInfo {
             writer.u32(consumer.unread).u64(nanoseconds(consumer.unread_for));
             writer.u64(consumer.received).u64(consumer.missed);
             writer.u32(u32::from(consumer.expelled) | u32::from(consumer.in_the_way) << 1);
+            writer.text(&consumer.label, MAX_LABEL);
         }
         writer.finish()
     }
@@ -376,9 +402,11 @@ impl StreamInfo {
                 missed: reader.u64()?,
                 expelled: false,
                 in_the_way: false,
+                label: String::new(),
             };
             let flags = reader.u32()?;
             (consumer.expelled, consumer.in_the_way) = (flags & 1 != 0, flags & 2 != 0);
+            consumer.label = reader.text(MAX_LABEL)?;
             consumers.push(consumer);
         }
         let (writable, reliable) = (flags & 1 != 0, flags & 2 != 0);
@@ -440,6 +468,7 @@ mod tests {
             missed: 6,
             expelled: false,
             in_the_way: true,
+            label: "x".repeat(MAX_LABEL),
         };
         StreamInfo {
             name: "a/b".into(),
@@ -464,7 +493,11 @@ mod tests {
 
     #[test]
     fn come_back_as_they_went() {
-        for request in [Request::Join(Policy::Reliable), Request::Join(Policy::KeepLast(7)), Request::Query] {
+        for request in [
+            Request::Join(Policy::Reliable, "detector@box".into()),
+            Request::Join(Policy::KeepLast(7), String::new()),
+            Request::Query,
+        ] {
             assert_eq!(Request::decode(&request.encode()).unwrap(), request);
         }
         for reply in [
@@ -479,6 +512,21 @@ mod tests {
     }
 
     #[test]
+    fn who_a_consumer_is_fits_into_a_line() {
+        let mut consumer = info().consumers[0].clone();
+        for (pid, label, who) in [
+            (812, "detector@box", "consumer pid 812 \"detector@box\""),
+            (812, "", "consumer pid 812"),
+            (0, "detector@box", "consumer \"detector@box\" in another container"),
+            (0, "", "a consumer in another container"),
+            (0, "a\" \u{202e}b", "consumer \"a\\\" \\u{202e}b\" in another container"),
+        ] {
+            (consumer.pid, consumer.label) = (pid, label.into());
+            assert_eq!(consumer.who(), who);
+        }
+    }
+
+    #[test]
     fn another_major_version_says_both() {
         let mut message = Request::Query.encode();
         message[4] = 9;
@@ -488,6 +536,26 @@ mod tests {
         let mut newer = Request::Query.encode();
         newer[6] = 5;
         assert!(Request::decode(&newer).is_ok(), "a newer minor version is understood");
+    }
+
+    #[test]
+    fn a_label_may_be_missing_but_not_nonsense() {
+        let mut message = Request::Join(Policy::Reliable, String::new()).encode();
+        message.truncate(message.len() - 2);
+        assert_eq!(Request::decode(&message).unwrap(), Request::Join(Policy::Reliable, String::new()));
+        let full = Request::Join(Policy::Reliable, "ä".repeat(MAX_LABEL));
+        let Request::Join(_, label) = Request::decode(&full.encode()).unwrap() else {
+            panic!("it was to join")
+        };
+        assert_eq!(label, "ä".repeat(MAX_LABEL / 2), "cut between characters");
+        for bad in ["\x1b[2J", "a\nb", "\u{85}"] {
+            let error = Request::decode(&Request::Join(Policy::Reliable, bad.into()).encode()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{bad:?}");
+        }
+        let mut long = message.clone();
+        long.extend((MAX_LABEL as u16 + 1).to_le_bytes());
+        long.extend([b'x'; MAX_LABEL + 1]);
+        assert!(Request::decode(&long).is_err());
     }
 
     #[test]
@@ -515,7 +583,7 @@ mod tests {
             let mut bytes = match which {
                 0 => Reply::Welcome(welcome()).encode(),
                 1 => Reply::Info(info()).encode(),
-                _ => Request::Join(Policy::KeepLast(2)).encode(),
+                _ => Request::Join(Policy::KeepLast(2), "x@y".into()).encode(),
             };
             let at = at % bytes.len();
             bytes[at] = value;

@@ -46,7 +46,10 @@ pub(crate) fn a_group_meets_without_user_namespaces(site: &Site) {
     consumer.expect("received");
     // Without user namespaces each sees the other as who it is.
     let info = bips::query("a/cam", Some(&site.shared)).unwrap();
-    assert_eq!(info.consumers[0].uid, Side::Consumer.outside());
+    let seen = &info.consumers[0];
+    assert_eq!((seen.uid, seen.pid), (Side::Consumer.outside(), 0));
+    // All that tells who it is.
+    assert!(seen.label.contains('@') && seen.who().ends_with("in another container"), "{seen:?}");
     producer.tell("end");
     consumer.expect(&BATCH.to_string());
     consumer.finish();

@@ -36,7 +36,7 @@ fn the_slots_of_a_killed_consumer_come_back() {
         assert_eq!(receive(&mut other).sequence(), number);
     }
     child.expect("holding");
-    let holder = producer.stats().unwrap().consumers[1];
+    let holder = producer.stats().unwrap().consumers[1].clone();
     assert_eq!((holder.pid, holder.held, holder.unread), (child.pid(), 2, 1));
     child.kill();
     for number in 3..103 {

@@ -17,7 +17,7 @@ fn the_words_are_where_the_attacks_believe_them() {
     let raw = Raw::connect(scratch.path(), "cam");
     let fds = raw.seated(None);
     let seat = Scribble::over(&fds[1]);
-    let info = || producer.stats().unwrap().consumers[0];
+    let info = || producer.stats().unwrap().consumers[0].clone();
     let set = |at: usize, value| seat.words()[at].store(value, Relaxed);
     for number in 1..=3 {
         set(seat::PARKED, 1);

@@ -138,8 +138,8 @@ impl Connection {
                 self.reply(&Reply::Info(host.info()), &[]);
                 Ok(false)
             }
-            (Request::Join(policy), Phase::Silent(_)) => {
-                let contact = Contact { peer: self.peer, control: self.socket.clone() };
+            (Request::Join(policy, label), Phase::Silent(_)) => {
+                let contact = Contact { peer: self.peer, label, control: self.socket.clone() };
                 let (seat, welcome, fds) = host.admit(policy, contact)?;
                 self.set_phase(Phase::Seated(seat));
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();

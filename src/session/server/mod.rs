@@ -37,10 +37,11 @@ pub(crate) trait Host: Send + Sync {
     fn rule(&self) -> AccessRule;
 }
 
-/// Who a consumer is, and its control socket.
+/// Who a consumer is, what it calls itself, and its control socket.
 #[derive(Debug, Clone)]
 pub(crate) struct Contact {
     pub(crate) peer: Peer,
+    pub(crate) label: String,
     control: Arc<ProcessFd>,
 }
 

@@ -15,9 +15,13 @@ use std::time::Duration;
 /// # Panics
 /// When a request is accepted that cannot be, or comes back otherwise than it went.
 pub fn request(data: &[u8]) {
-    if let Some(request) = come_back(data, Request::decode, |request| request.encode()) {
+    if let Some(request) = come_back(data, Request::decode, Request::encode) {
         match request {
-            Request::Join(policy) => check_policy(policy),
+            Request::Join(policy, label) => {
+                check_policy(policy);
+                assert_printable(&label);
+                assert!(label.len() <= 64);
+            }
             Request::Query => {}
         }
     }
@@ -85,18 +89,22 @@ fn check_info(info: &StreamInfo) {
         assert!(text.len() <= 100);
     }
     assert!(info.consumers.len() <= 64);
-    info.consumers.iter().for_each(|consumer| check_policy(consumer.policy));
+    for consumer in &info.consumers {
+        check_policy(consumer.policy);
+        assert_printable(&consumer.label);
+        assert!(consumer.label.len() <= 64);
+    }
     description::check(&info.content, info.slot_bytes);
 }
 
 pub(super) fn request_seeds() -> Vec<Vec<u8>> {
     let requests = [
         Request::Query,
-        Request::Join(Policy::Reliable),
-        Request::Join(Policy::KeepLast(1)),
-        Request::Join(Policy::KeepLast(64)),
+        Request::Join(Policy::Reliable, String::new()),
+        Request::Join(Policy::KeepLast(1), "detector@box".into()),
+        Request::Join(Policy::KeepLast(64), "x".repeat(64)),
     ];
-    requests.map(Request::encode).to_vec()
+    requests.iter().map(Request::encode).collect()
 }
 
 pub(super) fn reply_seeds() -> Vec<Vec<u8>> {
@@ -149,6 +157,7 @@ fn info(content: Content, consumers: u32) -> StreamInfo {
         missed: 4,
         expelled: pid % 3 == 0,
         in_the_way: pid % 2 == 0,
+        label: format!("consumer {pid}"),
     };
     StreamInfo {
         name: "front/camera".into(),
