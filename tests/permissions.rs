@@ -126,22 +126,6 @@ fn stranger_is_denied(stage: &Stage) {
     assert_eq!(bips::streams(Some(&stage.directory)).unwrap(), ["cam"]);
 }
 
-/// A container has often a group's number and no name for it.
-#[test]
-fn a_group_may_be_given_by_its_number() {
-    let scratch = Scratch::new();
-    let gid = nix::unistd::getgid();
-    let access = bips::AccessRule::parse(&format!("group:{gid}")).unwrap();
-    let _producer = scratch.producer("cam").bytes(100).access(access).create().unwrap();
-    let socket = fs::metadata(scratch.path().join("cam.sock")).unwrap();
-    assert_eq!((socket.gid(), socket.mode() & 0o777), (gid.as_raw(), 0o660));
-    for nobody in ["no-such-group", "4294967295", "-1"] {
-        let access = bips::AccessRule::Group(nobody.into());
-        let error = scratch.producer("other").bytes(100).access(access).create().unwrap_err();
-        assert_says(&error, ErrorKind::InvalidArgument, &["there is no group", nobody, "give its number"]);
-    }
-}
-
 #[test]
 fn directory_lets_strangers_in() {
     if is_root() {
