@@ -1,181 +1,419 @@
-//! `bips.h` and `bips.hpp` in every dialect that is promised, under each compiler of this machine, and the library's
-//! symbols.
+//! The cases in C and C++ (`capi/tests/native`), from each compiler and in each language that the headers are for: as
+//! they are, with the compilers' sanitizers, and under valgrind.
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::super::Skips;
-use crate::step::{Progress, output_of};
+use crate::parties::Parties;
+use crate::step::Progress;
 use crate::workspace::{Workspace, on_path};
 
+/// A program takes seconds, under valgrind on a busy machine a minute; its waits give up after a minute each.
+const PATIENCE: Duration = Duration::from_secs(300);
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
-/// For C and for C++.
-const COMPILERS: [(&str, &str); 2] = [("gcc", "g++"), ("clang", "clang++")];
-const SANITIZE: &str = "-fsanitize=address,undefined";
+/// Of Debian's and Ubuntu's packages.
+const OPENCV: &str = "/usr/include/opencv4";
+/// The program that needs it, and exceptions.
+const OPENCV_PROGRAM: &str = "opencv";
+/// The program that loses memory: who looks for that must find it.
+const LEAK: &str = "leak";
+/// What those end a program with.
+const FOUND: i32 = 86;
 
-struct Dialect {
-    name: &'static str,
-    source: &'static str,
-    flags: &'static [&'static str],
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    C11,
+    Cpp17,
+    Cpp20,
+    NoExceptions,
 }
 
-const DIALECTS: [Dialect; 4] = [
-    Dialect { name: "C11", source: "interface.c", flags: &["-std=c11"] },
-    Dialect { name: "C++17", source: "header.cpp", flags: &["-std=c++17"] },
-    Dialect { name: "C++20", source: "header.cpp", flags: &["-std=c++20"] },
-    Dialect {
-        name: "C++17 without exceptions",
-        source: "header.cpp",
-        flags: &["-std=c++17", "-fno-exceptions"],
-    },
+impl Mode {
+    const ALL: [Self; 4] = [Self::C11, Self::Cpp17, Self::Cpp20, Self::NoExceptions];
+    /// One for each language: those that are run again with more eyes on them.
+    const ONE_EACH: [Self; 2] = [Self::C11, Self::Cpp17];
+
+    fn suffix(self) -> &'static str {
+        if self == Self::C11 { "c" } else { "cpp" }
+    }
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::C11 => &["-std=c11"],
+            Self::Cpp17 => &["-std=c++17"],
+            Self::Cpp20 => &["-std=c++20"],
+            Self::NoExceptions => &["-std=c++17", "-fno-exceptions"],
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::C11 => "C11",
+            Self::Cpp17 => "C++17",
+            Self::Cpp20 => "C++20",
+            Self::NoExceptions => "C++17 without exceptions",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Compiler {
+    c: &'static str,
+    cpp: &'static str,
+    install: &'static str,
+}
+
+const COMPILERS: [Compiler; 2] = [
+    Compiler { c: "gcc", cpp: "g++", install: "apt-get install gcc g++" },
+    Compiler { c: "clang", cpp: "clang++", install: "apt-get install clang" },
 ];
 
-struct Bench<'a> {
-    sources: PathBuf,
-    prefix: &'a Path,
-    folder: PathBuf,
+impl Compiler {
+    fn command(self, mode: Mode) -> Command {
+        let mut command = Command::new(if mode == Mode::C11 { self.c } else { self.cpp });
+        command.args(mode.flags());
+        command
+    }
 }
 
-pub(super) fn run(workspace: &Workspace, prefix: &Path, skips: &Skips) -> Result<()> {
-    let folder = workspace.target.join("native/tests");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+/// Who else looks while a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Nobody,
+    Sanitizers,
+    Valgrind,
+}
+
+impl Watch {
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Sanitizers => &[
+                "-g",
+                "-O1",
+                "-fno-omit-frame-pointer",
+                "-fsanitize=address,undefined",
+                "-fno-sanitize-recover=all",
+            ],
+            Self::Valgrind => &["-g", "-O1"],
+            Self::Nobody => &["-O2"],
+        }
     }
-    fs::create_dir_all(&folder)?;
-    symbols(workspace, prefix)?;
-    let bench = Bench { sources: workspace.root.join("capi/tests/native"), prefix, folder };
-    for (c, cpp) in COMPILERS {
-        for dialect in &DIALECTS {
-            let compiler = if dialect.source.ends_with(".c") { c } else { cpp };
-            if on_path(compiler).is_none() {
+
+    fn start(self, program: &Path) -> Command {
+        if self != Self::Valgrind {
+            let mut command = Command::new(program);
+            command.env("ASAN_OPTIONS", format!("detect_leaks=1:exitcode={FOUND}"));
+            return command;
+        }
+        let mut command = Command::new("valgrind");
+        // What the library makes once for a process is still reachable in the end, which is no leak. A forked child ends
+        // without its parent's cleaning up.
+        command.args([
+            "--quiet",
+            "--error-exitcode=86",
+            "--leak-check=full",
+            "--child-silent-after-fork=yes",
+        ]);
+        command.args(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]).arg(program);
+        command
+    }
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nobody => "",
+            Self::Sanitizers => ", with sanitizers",
+            Self::Valgrind => ", under valgrind",
+        })
+    }
+}
+
+/// All of them, against the package in `prefix`.
+pub(crate) fn run(workspace: &Workspace, prefix: &Path, skips: &Skips) -> Result<()> {
+    let bench = Bench::new(workspace, prefix)?;
+    let opencv = Path::new(OPENCV).join("opencv2/core/mat.hpp").is_file();
+    if !opencv {
+        skips.add("capi/tests/native/opencv.cpp: there is no OpenCV: apt-get install libopencv-core-dev")?;
+    }
+    let valgrind = on_path("valgrind").is_some();
+    if !valgrind {
+        skips.add("the cases in C and C++ under valgrind: it is not there: apt-get install valgrind")?;
+    }
+    for compiler in COMPILERS {
+        if on_path(compiler.c).is_none() || on_path(compiler.cpp).is_none() {
+            skips.add(&format!(
+                "the cases in C and C++ with {}: it is not there: {}",
+                compiler.c, compiler.install
+            ))?;
+            continue;
+        }
+        bench.headers_alone(compiler)?;
+        for mode in Mode::ALL {
+            bench.all(compiler, mode, Watch::Nobody, opencv)?;
+        }
+        for mode in Mode::ONE_EACH {
+            if bench.sanitizers_link(compiler, mode)? {
+                bench.all(compiler, mode, Watch::Sanitizers, opencv)?;
+                bench.leak_is_found(compiler, mode, Watch::Sanitizers)?;
+            } else {
                 skips.add(&format!(
-                    "{} with {compiler}, which is not here: apt-get install {c}",
-                    dialect.name
+                    "the cases in {mode} with {}'s sanitizers: they can't be linked here; apt-get install libclang-rt-dev",
+                    compiler.c
                 ))?;
-                continue;
-            }
-            let program = bench.build(compiler, dialect, &[])?;
-            bench.play(&format!("{} with {compiler}", dialect.name), &mut Command::new(&program))?;
-            if c == "gcc" && dialect.flags.len() == 1 {
-                bench.under_valgrind(dialect, &program, skips)?;
-            }
-            if dialect.flags.len() == 1 {
-                bench.sanitized(compiler, dialect, skips)?;
             }
         }
-        // Alone, and twice.
-        for (compiler, header) in [(c, "bips.h"), (cpp, "bips.h"), (cpp, "bips.hpp")] {
-            if on_path(compiler).is_some() {
-                bench.header(compiler, header)?;
+        if valgrind && compiler.c == "gcc" {
+            for mode in Mode::ONE_EACH {
+                bench.all(compiler, mode, Watch::Valgrind, opencv)?;
+                bench.leak_is_found(compiler, mode, Watch::Valgrind)?;
             }
         }
     }
     Ok(())
 }
 
-impl Bench<'_> {
-    fn build(&self, compiler: &str, dialect: &Dialect, more: &[&str]) -> Result<PathBuf> {
-        let name = format!("{compiler}-{}{}", dialect.name.replace(' ', "-"), more.concat());
-        let program = self.folder.join(name.replace(['=', ','], "-"));
-        let mut build = Command::new(compiler);
-        build.args(dialect.flags).args(more).args(WARNINGS).args(["-g", "-O1", "-o"]).arg(&program);
-        build.arg(self.sources.join(dialect.source)).arg("-I").arg(self.prefix.join("include"));
-        build.arg("-L").arg(self.prefix.join("lib")).args(["-lbips", "-lpthread"]);
-        build.arg(format!("-Wl,-rpath,{}", self.prefix.join("lib").display()));
-        quietly(&mut build)?;
-        Ok(program)
+/// Where programs are made and run.
+struct Bench<'a> {
+    prefix: &'a Path,
+    sources: PathBuf,
+    folder: PathBuf,
+    logs: PathBuf,
+}
+
+impl<'a> Bench<'a> {
+    fn new(workspace: &Workspace, prefix: &'a Path) -> Result<Self> {
+        let made = Self {
+            prefix,
+            sources: workspace.root.join("capi/tests/native"),
+            folder: workspace.target.join("native/cases"),
+            logs: workspace.target.join("logs/native/cases"),
+        };
+        for folder in [&made.folder, &made.logs] {
+            if folder.exists() {
+                fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        Ok(made)
     }
 
-    /// A run of a test program, with a runtime directory of its own.
-    fn play(&self, title: &str, command: &mut Command) -> Result<()> {
-        let streams = self.folder.join("streams");
-        fs::create_dir_all(&streams)?;
-        let progress = Progress::start(title);
-        let output = command.env("BIPS_DIR", &streams).output();
-        let output = output.with_context(|| format!("cannot run {command:?}"))?;
-        progress.end(output.status.success());
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stdout);
-            bail!("{title}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
-        }
-        let left: Vec<_> = fs::read_dir(&streams)?.flatten().map(|entry| entry.file_name()).collect();
-        if left.iter().any(|name| name.to_string_lossy().ends_with(".sock")) {
-            bail!("{title}: left behind: {left:?}");
-        }
+    fn include(&self) -> String {
+        format!("-I{}", self.prefix.join("include").display())
+    }
+
+    /// Each header needs nothing before it, and minds nothing before it.
+    fn headers_alone(&self, compiler: Compiler) -> Result<()> {
+        let progress = Progress::start(&format!("{}: the headers alone", compiler.c));
+        let checked = Mode::ALL.iter().try_for_each(|&mode| {
+            let (language, headers): (_, &[&str]) =
+                if mode == Mode::C11 { ("c", &["bips.h"]) } else { ("c++", &["bips.h", "bips.hpp"]) };
+            headers.iter().try_for_each(|header| {
+                let mut compile = compiler.command(mode);
+                compile.args(WARNINGS).arg("-DBIPS_NO_OPENCV").arg(self.include());
+                compile.args([
+                    "-fsyntax-only",
+                    "-x",
+                    language,
+                    "-include",
+                    header,
+                    "-include",
+                    header,
+                    "/dev/null",
+                ]);
+                self.step("compiler", compile, &progress)
+                    .with_context(|| format!("{header} as {mode}"))
+                    .map(|_| ())
+            })
+        });
+        progress.end(checked.is_ok());
+        checked
+    }
+
+    /// Whether the compiler has its sanitizers' libraries, which are often packages of their own.
+    fn sanitizers_link(&self, compiler: Compiler, mode: Mode) -> Result<bool> {
+        let source = self.folder.join(format!("nothing.{}", mode.suffix()));
+        fs::write(&source, "int main(void) { return 0; }\n")?;
+        let mut compile = compiler.command(mode);
+        compile.args(Watch::Sanitizers.flags()).arg(&source).arg("-o").arg(self.folder.join("nothing"));
+        Ok(compile.output().with_context(|| format!("cannot start {}", compiler.c))?.status.success())
+    }
+
+    /// Every program of this mode, compiled and run.
+    fn all(&self, compiler: Compiler, mode: Mode, watch: Watch, opencv: bool) -> Result<()> {
+        let title = format!("{} {mode}{watch}", compiler.c);
+        let progress = Progress::start(&title);
+        let with_opencv = opencv && mode != Mode::NoExceptions;
+        let outcome = self
+            .programs(mode)?
+            .iter()
+            .filter(|source| with_opencv || !is(source, OPENCV_PROGRAM))
+            .try_fold((0, 0), |(programs, found), source| {
+                let program = self.compile(compiler, mode, watch, source, &progress);
+                let said = program.and_then(|program| self.step("program", watch.start(&program), &progress));
+                let more = said.and_then(|said| cases(&said));
+                anyhow::Ok((
+                    programs + 1,
+                    found + more.with_context(|| format!("{}: {title}", source.display()))?,
+                ))
+            });
+        progress.end(outcome.is_ok());
+        let (programs, cases) = outcome?;
+        ensure!(programs > 0, "there is no program in {} for {mode}", self.sources.display());
+        println!("{title}: {programs} programs, {cases} cases, all ok");
         Ok(())
     }
 
-    fn sanitized(&self, compiler: &str, dialect: &Dialect, skips: &Skips) -> Result<()> {
-        // A compiler may be here without its sanitizers.
-        let mut try_it = Command::new(compiler);
-        try_it.args([SANITIZE, "-x", "c", "/dev/null", "-shared", "-o"]).arg(self.folder.join("nothing"));
-        if !try_it.output().is_ok_and(|output| output.status.success()) {
-            if compiler.starts_with("clang") {
-                println!(
-                    "  --  {compiler} comes without its sanitizers here (libclang-rt); gcc's have looked"
-                );
-                return Ok(());
+    fn programs(&self, mode: Mode) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.sources)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|suffix| suffix == mode.suffix()) && !is(&path, LEAK) {
+                found.push(path);
             }
-            return skips.add(&format!("sanitizers of {compiler}: their library is not here"));
         }
-        let program = self.build(compiler, dialect, &[SANITIZE, "-fno-sanitize-recover=all"])?;
-        let title = format!("{} with {compiler}, address and undefined behaviour sanitizers", dialect.name);
-        self.play(&title, Command::new(program).env("ASAN_OPTIONS", "detect_leaks=1"))
+        found.sort();
+        Ok(found)
     }
 
-    fn under_valgrind(&self, dialect: &Dialect, program: &Path, skips: &Skips) -> Result<()> {
-        let Some(valgrind) = on_path("valgrind") else {
-            return skips.add(&format!("{} under valgrind: apt-get install valgrind", dialect.name));
-        };
-        let mut command = Command::new(valgrind);
-        // A forked child ends in the middle of things; it tests what it may do, not what it leaves.
-        command.args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--child-silent-after-fork=yes"]);
-        // The process's monitor lives as long as the process, and is reached through inner pointers.
-        command.args(["--errors-for-leak-kinds=definite,indirect", "--show-leak-kinds=definite,indirect"]);
-        self.play(&format!("{} under valgrind", dialect.name), command.arg(program))
+    /// The counter-proof: what is said to look for lost memory does.
+    fn leak_is_found(&self, compiler: Compiler, mode: Mode, watch: Watch) -> Result<()> {
+        if mode != Mode::C11 {
+            return Ok(());
+        }
+        let title = format!("{} {mode}{watch}: lost memory is found", compiler.c);
+        let progress = Progress::start(&title);
+        let source = self.sources.join(LEAK).with_extension("c");
+        let found = self.compile(compiler, mode, watch, &source, &progress).and_then(|program| {
+            let output = watch
+                .start(&program)
+                .output()
+                .with_context(|| format!("cannot run {}", program.display()))?;
+            ensure!(
+                output.status.code() == Some(FOUND),
+                "a program that loses memory ended with {}:\n{}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            Ok(())
+        });
+        progress.end(found.is_ok());
+        found.context(title)
     }
 
-    fn header(&self, compiler: &str, header: &str) -> Result<()> {
-        let language = if compiler.ends_with("++") { ("c++", "-std=c++17") } else { ("c", "-std=c11") };
-        let mut check = Command::new(compiler);
-        check.args(["-fsyntax-only", "-x", language.0, language.1]).args(WARNINGS);
-        let header = self.prefix.join("include").join(header);
-        check.arg("-include").arg(&header).arg("-include").arg(&header).arg("/dev/null");
-        quietly(check.arg("-I").arg(self.prefix.join("include")))
+    fn compile(
+        &self,
+        compiler: Compiler,
+        mode: Mode,
+        watch: Watch,
+        source: &Path,
+        progress: &Progress,
+    ) -> Result<PathBuf> {
+        let program = self.folder.join(source.file_stem().context("a source has a name")?);
+        let mut compile = compiler.command(mode);
+        compile.args(WARNINGS).args(watch.flags()).arg("-pthread").arg(self.include()).arg(source).arg("-o");
+        compile.arg(&program);
+        let lib = self.prefix.join("lib");
+        compile
+            .arg(format!("-L{}", lib.display()))
+            .arg("-lbips")
+            .arg(format!("-Wl,-rpath,{}", lib.display()));
+        if is(source, OPENCV_PROGRAM) {
+            compile.args(["-isystem", OPENCV, "-lopencv_core"]);
+        } else {
+            compile.arg("-DBIPS_NO_OPENCV");
+        }
+        self.step("compiler", compile, progress)?;
+        Ok(program)
+    }
+
+    /// What it said. It is ended when it takes too long.
+    fn step(&self, who: &'static str, command: Command, progress: &Progress) -> Result<String> {
+        let mut parties = Parties::new(&self.logs);
+        parties.start(who, command)?;
+        parties.wait(progress, PATIENCE)?;
+        Ok(fs::read_to_string(self.logs.join(format!("{who}.log")))?)
     }
 }
 
-/// A compiler has nothing to say to what is right.
-fn quietly(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() || !output.stderr.is_empty() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
+fn is(source: &Path, name: &str) -> bool {
+    source.file_stem().is_some_and(|stem| stem == name)
 }
 
-/// What the library shows to the outside is the committed list, and its name is the interface's version.
-fn symbols(workspace: &Workspace, prefix: &Path) -> Result<()> {
+/// How many a program that ended well says it had. One that ends before its end has had none.
+fn cases(said: &str) -> Result<usize> {
+    let (ok, failed) = said.lines().fold((0, 0), |(ok, failed), line| {
+        (ok + usize::from(line.starts_with("ok ")), failed + usize::from(line.starts_with("FAILED")))
+    });
+    if said.lines().next_back() != Some("passed, 0 failed") || failed > 0 || ok == 0 {
+        bail!("the program should end with `passed, 0 failed` and have cases:\n{said}");
+    }
+    Ok(ok)
+}
+
+/// The library exports what `capi/symbols.txt` lists and nothing else, under the name that belongs to its version.
+pub(crate) fn exports(workspace: &Workspace, prefix: &Path) -> Result<()> {
     let library = prefix.join("lib/libbips.so");
-    let table = output_of(Command::new("nm").args(["-D", "--defined-only", "--format=posix"]).arg(&library))?;
-    let shown: BTreeSet<&str> = table.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let list = fs::read_to_string(workspace.root.join("capi/symbols.txt"))?;
-    let listed: BTreeSet<&str> = list.lines().collect();
-    if shown != listed {
-        let beside: Vec<_> = shown.symmetric_difference(&listed).collect();
-        bail!("libbips.so and capi/symbols.txt differ in {beside:?}; a function that goes breaks programs");
-    }
+    let said = output(Command::new("nm").args(["-D", "--defined-only", "--format=posix"]).arg(&library))?;
+    let exported: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
+    let listed: Vec<&str> = list.lines().collect();
+    let (missing, more) = (without(&listed, &exported), without(&exported, &listed));
+    ensure!(
+        missing.is_empty() && more.is_empty(),
+        "{} lacks {missing:?} of capi/symbols.txt, and exports besides {more:?}",
+        library.display()
+    );
+
     let header = fs::read_to_string(prefix.join("include/bips.h"))?;
     let version = header.lines().find_map(|line| line.strip_prefix("#define BIPS_ABI_VERSION "));
-    let soname = format!("[libbips.so.{}]", version.unwrap_or_default().trim());
-    let dynamic = output_of(Command::new("readelf").arg("-d").arg(&library))?;
-    if !dynamic.lines().any(|line| line.contains("(SONAME)") && line.contains(&soname)) {
-        bail!("libbips.so should call itself {soname}:\n{dynamic}");
-    }
-    println!("  ok  {} symbols, as listed; SONAME {soname}", shown.len());
+    let version = version.context("bips.h has no BIPS_ABI_VERSION")?.trim();
+    let dynamic = output(Command::new("readelf").args(["-d", "-W"]).arg(&library))?;
+    let soname = dynamic.lines().find(|line| line.contains("(SONAME)")).unwrap_or("no SONAME");
+    ensure!(
+        soname.ends_with(&format!("[libbips.so.{version}]")),
+        "{} should be libbips.so.{version}: {soname}",
+        library.display()
+    );
+    println!(
+        "libbips.so.{version} exports the {} functions of capi/symbols.txt and nothing else",
+        listed.len()
+    );
     Ok(())
+}
+
+fn without<'a>(all: &[&'a str], those: &[&str]) -> Vec<&'a str> {
+    all.iter().filter(|name| !those.contains(name)).copied().collect()
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    crate::step::output_of(command).map_err(|error| anyhow!("{error:#}; apt-get install binutils"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_must_come_to_its_end() {
+        assert_eq!(cases("ok     a\nok     b\npassed, 0 failed\n").unwrap(), 2);
+        for wrong in [
+            "",
+            "passed, 0 failed\n",
+            "ok     a\n",
+            "ok     a\nFAILED b\npassed, 0 failed\n",
+            "ok     a\nFAILED, 1 failed\n",
+        ] {
+            cases(wrong).unwrap_err();
+        }
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     let prefix = folder.join("prefix");
     install::into(workspace, &prefix)?;
 
+    compilers::exports(workspace, &prefix)?;
     compilers::run(workspace, &prefix, skips)?;
 
     let programs = folder.join("examples");
