@@ -146,7 +146,10 @@ class Timeout {
 public:
     template <class Rep, class Period>
     constexpr Timeout(std::chrono::duration<Rep, Period> time)
-        : ns_(time.count() <= 0 ? 0 : std::chrono::duration_cast<std::chrono::nanoseconds>(time).count()) {}
+        : ns_(!(time.count() > 0)                ? 0
+              : std::chrono::duration<double>(time) < longest
+                  ? std::chrono::duration_cast<std::chrono::nanoseconds>(time).count()
+                  : std::chrono::nanoseconds::max().count()) {}
     static constexpr Timeout never() { return Timeout(-1); }
     constexpr std::int64_t ns() const { return ns_; }
 
@@ -158,6 +161,8 @@ inline constexpr Timeout forever = Timeout::never();
 inline constexpr Timeout now = std::chrono::nanoseconds(0);
 
 /// Memory that belongs to something else, as std::span.
+    /// Less than 2^63 ns, which is 292 years: what is longer, such as hours::max(), must not run over.
+    static constexpr std::chrono::duration<double> longest{9.2e9};
 template <class T> class View {
 public:
     constexpr View() noexcept = default;
