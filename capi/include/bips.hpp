@@ -415,8 +415,14 @@ public:
     }
     /// Once `done`. The end of the frame does the same for work that is done.
     Result<Done> try_release(const bips_fence& done) {
-        info_.size = 0;
-        return detail::done(bips_frame_release(handle_.release(), &done));
+        const bips_status status = bips_frame_release(c(), &done);
+        auto outcome = detail::done(status);
+        const void* still = nullptr;
+        if (status == BIPS_OK || bips_frame_data(c(), &still, nullptr) != BIPS_OK) {
+            info_.size = 0;
+            handle_.release();
+        }
+        return outcome;
     }
     void release() noexcept {
         info_.size = 0;
