@@ -137,6 +137,12 @@ private:
 
 inline bips_status release_frame(bips_frame* frame) { return bips_frame_release(frame, nullptr); }
 inline const char* text(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
+
+/// C takes a text up to its first NUL, so one within would be another text.
+template <class... Texts> bool whole(const Texts&... texts) {
+    return ((texts.find('\0') == std::string::npos) && ...);
+}
+inline constexpr const char* not_whole = "a name, a folder or an option has a NUL within; take it out";
 } // namespace detail
 
 // Values
@@ -155,14 +161,14 @@ public:
 
 private:
     constexpr explicit Timeout(std::int64_t ns) : ns_(ns) {}
+    /// Less than 2^63 ns, which is 292 years: what is longer, such as hours::max(), must not run over.
+    static constexpr std::chrono::duration<double> longest{9.2e9};
     std::int64_t ns_;
 };
 inline constexpr Timeout forever = Timeout::never();
 inline constexpr Timeout now = std::chrono::nanoseconds(0);
 
 /// Memory that belongs to something else, as std::span.
-    /// Less than 2^63 ns, which is 292 years: what is longer, such as hours::max(), must not run over.
-    static constexpr std::chrono::duration<double> longest{9.2e9};
 template <class T> class View {
 public:
     constexpr View() noexcept = default;
@@ -413,7 +419,8 @@ public:
         if (status != BIPS_OK) return Result<DLManagedTensorVersioned*>::last(status);
         return tensor;
     }
-    /// Once `done`. The end of the frame does the same for work that is done.
+    /// Once `done`. The end of the frame does the same for work that is done. Of a fence whose timeline has gone nobody
+    /// knows when that is: then the frame stays as it was.
     Result<Done> try_release(const bips_fence& done) {
         const bips_status status = bips_frame_release(c(), &done);
         auto outcome = detail::done(status);
@@ -648,6 +655,9 @@ public:
     Producer() noexcept = default;
 
     static Result<Producer> try_create(const std::string& name, const ProducerOptions& options) {
+        if (!detail::whole(name, options.format, options.dtype, options.memory, options.access, options.on_stall,
+                           options.directory))
+            return {BIPS_INVALID_ARGUMENT, detail::not_whole};
         auto c = bips_producer_options_init();
         c.format = detail::text(options.format);
         c.width = options.width;
@@ -745,6 +755,7 @@ public:
     /// Waits as long as `timeout` for the stream to appear.
     static Result<Consumer> try_connect(const std::string& name, const ConsumerOptions& options = {},
                                         Timeout timeout = now) {
+        if (!detail::whole(name, options.policy, options.directory)) return {BIPS_INVALID_ARGUMENT, detail::not_whole};
         auto c = bips_consumer_options_init();
         c.policy = detail::text(options.policy);
         c.directory = detail::text(options.directory);
@@ -844,6 +855,7 @@ private:
 
 /// The names of all streams whose producer lives.
 inline Result<std::vector<std::string>> try_streams(const std::string& directory = {}) {
+    if (!detail::whole(directory)) return {BIPS_INVALID_ARGUMENT, detail::not_whole};
     std::vector<std::string> names;
     const bips_status status = bips_streams(
         detail::text(directory),
@@ -854,6 +866,7 @@ inline Result<std::vector<std::string>> try_streams(const std::string& directory
 
 /// The public facts of a stream.
 inline Result<bips_stream_info> try_query(const std::string& name, const std::string& directory = {}) {
+    if (!detail::whole(name, directory)) return {BIPS_INVALID_ARGUMENT, detail::not_whole};
     auto info = bips_stream_info_init();
     const bips_status status = bips_query(name.c_str(), detail::text(directory), &info, nullptr, 0, nullptr);
     if (status != BIPS_OK) return Result<bips_stream_info>::last(status);
@@ -870,6 +883,7 @@ struct Check {
 
 /// What this machine can do, found by trying it.
 inline Result<std::vector<Check>> try_doctor(const std::string& directory = {}) {
+    if (!detail::whole(directory)) return {BIPS_INVALID_ARGUMENT, detail::not_whole};
     std::vector<Check> checks;
     const bips_status status = bips_doctor(
         detail::text(directory),
