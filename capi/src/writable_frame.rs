@@ -74,7 +74,7 @@ pub unsafe extern "C" fn bips_writable_frame_get_slot(
 
 /// Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
 /// which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
-/// Only BIPS_INVALID_ARGUMENT for NULL, for what is no handle and for structures of a wrong size leaves it as it was.
+/// Only what is no handle, of a frame or a timeline, and a structure of a wrong size leave it as it was.
 ///
 /// BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
 /// reports.
@@ -90,11 +90,11 @@ pub unsafe extern "C" fn bips_writable_frame_publish(
         let place = unsafe { Place::if_any(sequence) };
         // SAFETY: as the header says, a structure of its size or NULL.
         let described = unsafe { read(description) }?;
-        // SAFETY: as the header says of what the structure points to.
-        let description = unsafe { description_of(&described) }?;
         // SAFETY: as the header says, a fence or NULL.
         let ready = unsafe { fence(ready) }?;
         let (writable, _vacated) = handle::exclusive::<Writable>(frame)?.into_parts();
+        // SAFETY: as the header says of what the structure points to.
+        let description = unsafe { description_of(&described) }?;
         let published = writable.0.publish(description, ready)?;
         if let Some(place) = place {
             place.put(published);
