@@ -519,7 +519,7 @@ typedef struct bips_consumer_state {
 
 /**
  * What a producer's frames hold, and how it shares them. All zeros but `size` and the content is a good begin:
- * `bips_producer_options o = BIPS_PRODUCER_OPTIONS; o.format = "RGB3"; o.width = 640; o.height = 480;`
+ * `bips_producer_options o = bips_producer_options_init(); o.format = "RGB3"; o.width = 640; o.height = 480;`
  */
 typedef struct bips_producer_options {
     /**
@@ -899,7 +899,7 @@ bips_status bips_timeline_create(const struct bips_timeline_functions *functions
                                  struct bips_timeline **timeline);
 
 /**
- * Ends the handle. Calls that wait for the timeline go on.
+ * Ends the handle. Calls that wait for the timeline go on. NULL is nothing.
  */
 bips_status bips_timeline_destroy(struct bips_timeline *timeline);
 
@@ -998,7 +998,7 @@ bips_status bips_writable_frame_get_slot(const struct bips_writable_frame *frame
 /**
  * Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
  * which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
- * Only BIPS_INVALID_ARGUMENT for NULL, for what is no handle and for structures of a wrong size leaves it as it was.
+ * Only what is no handle, of a frame or a timeline, and a structure of a wrong size leave it as it was.
  *
  * BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
  * reports.

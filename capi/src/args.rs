@@ -103,7 +103,7 @@ unsafe fn size_of_callers<T: Sized>(structure: *const T) -> Outcome<usize> {
         return Ok(size);
     }
     Err(invalid(format!(
-        "{} with a size of {size}; set it to sizeof({0}), or begin with its initializer",
+        "{} with a size of {size}; set it to sizeof({0}), or begin with {0}_init()",
         T::NAME
     )))
 }

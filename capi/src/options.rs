@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// What a producer's frames hold, and how it shares them. All zeros but `size` and the content is a good begin:
-/// `bips_producer_options o = BIPS_PRODUCER_OPTIONS; o.format = "RGB3"; o.width = 640; o.height = 480;`
+/// `bips_producer_options o = bips_producer_options_init(); o.format = "RGB3"; o.width = 640; o.height = 480;`
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct ProducerOptions {
