@@ -3,7 +3,8 @@
 use crate::args::Place;
 use crate::frame::{Leased, bips_frame};
 use crate::handle;
-use crate::status::{Outcome, Status, call, invalid};
+use crate::status::Status::BIPS_FORKED;
+use crate::status::{Failure, Outcome, Status, call, invalid};
 use crate::writable_frame::{Writable, bips_writable_frame};
 use bips_dlpack::abi::{ManagedVersioned, VERSION};
 use bips_dlpack::{Tensor, to_versioned};
@@ -49,6 +50,10 @@ pub unsafe extern "C" fn bips_writable_frame_dlpack(
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(tensor, "the tensor") }?;
         let frame = &handle::exclusive::<Writable>(frame)?.0;
+        if frame.is_forked() {
+            let message = c"the slot was acquired before a fork; it is the parent's";
+            return Err(Failure::Plain(BIPS_FORKED, message));
+        }
         let (hold, content) = (frame.hold(), *frame.content());
         let data = hold.as_mut_ptr();
         // SAFETY: the hold keeps the slot, which has room for the stream's content, mapped to write.

@@ -85,6 +85,11 @@ impl FrameMut {
         self.inner.publish(self.slot, &description)
     }
 
+    /// Whether it was acquired in the process that this one was forked from, whose slot it is.
+    pub fn is_forked(&self) -> bool {
+        self.inner.is_forked()
+    }
+
     /// Gives the slot back unseen.
     pub fn cancel(self) {
         drop(self);
