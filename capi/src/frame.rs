@@ -39,6 +39,11 @@ impl Leased {
     /// # Errors
     /// `Forked`, since this process has none.
     pub(crate) fn share(handle: *const bips_frame) -> Outcome<Arc<Frame>> {
+        // Nobody has to wait for what is shared already.
+        if let Self::Shared(frame) = &*handle::shared::<Self>(handle)? {
+            check(frame)?;
+            return Ok(frame.clone());
+        }
         let mut leased = handle::exclusive_soon::<Self>(handle)?;
         check(leased.frame())?;
         let frame = match std::mem::replace(&mut *leased, Self::Moving) {

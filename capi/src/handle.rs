@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::time::Duration;
 
 /// What C has handles of.
 pub(crate) trait Handled: Sized + Send + Sync + 'static {
@@ -246,24 +247,38 @@ pub(crate) struct Shared<T: Handled> {
     value: NonNull<T>,
 }
 
-/// Looks at a handle that somebody has to himself, before that is an error: of objects that threads share, he will not
-/// have it for long.
-const LOOKS: u32 = 10_000;
+/// Waits for others in a call with the same handle, before that is an error: of objects that threads share, nobody has
+/// them for long, unless the scheduler stops him in the middle.
+struct Patience(u32);
+
+impl Patience {
+    const LOOKS: u32 = 10_000;
+    const NAPS: u32 = 20_000;
+
+    /// Whether it is worth another look.
+    fn wait(&mut self) -> bool {
+        self.0 += 1;
+        if self.0 <= Self::LOOKS {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.0 <= Self::LOOKS + Self::NAPS
+    }
+}
 
 /// What is behind a handle. It can't end while this lives.
 pub(crate) fn shared<T: Handled>(handle: *const T::Handle) -> Outcome<Shared<T>> {
     let (key, cell) = find::<T>(handle)?;
-    let (mut state, mut looks) = (cell.state.load(Relaxed), 0);
+    let (mut state, mut patience) = (cell.state.load(Relaxed), Patience(0));
     loop {
         if !key.fits(state) {
             return Err(gone::<T>());
         }
         if state as u32 >= EXCLUSIVE - 1 {
-            looks += 1;
-            if looks > LOOKS {
+            if !patience.wait() {
                 return Err(busy::<T>());
             }
-            std::thread::yield_now();
             state = cell.state.load(Relaxed);
             continue;
         }
@@ -310,7 +325,8 @@ pub(crate) fn exclusive<T: Handled>(handle: *const T::Handle) -> Outcome<Exclusi
 
 /// The same, of an object that threads share: waits for those who use it just now.
 pub(crate) fn exclusive_soon<T: Handled>(handle: *const T::Handle) -> Outcome<Exclusive<T>> {
-    for _ in 0..LOOKS {
+    let mut patience = Patience(0);
+    loop {
         let (key, cell) = find::<T>(handle)?;
         let state = cell.state.load(Relaxed);
         if state as u32 == 0 || !key.fits(state) {
@@ -319,9 +335,10 @@ pub(crate) fn exclusive_soon<T: Handled>(handle: *const T::Handle) -> Outcome<Ex
                 outcome => return outcome,
             }
         }
-        std::thread::yield_now();
+        if !patience.wait() {
+            return exclusive(handle);
+        }
     }
-    exclusive(handle)
 }
 
 impl<T: Handled> Exclusive<T> {
