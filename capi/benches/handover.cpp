@@ -1,6 +1,6 @@
 // What a hand-over costs through bips.hpp; handover.rs is the same through the Rust crate, step by step.
 //
-//     handover DIRECTORY ROUND_TRIPS    prints the nanoseconds of one way: half of the median round trip of 20 batches
+//     handover DIRECTORY awake|asleep ROUND_TRIPS    prints the nanoseconds of one way: half of the median round trip of 20 batches
 //
 // Two processes on two processors play ping-pong over two streams. Each side keeps its next buffer acquired ahead and
 // releases what it received after it has answered.
@@ -15,7 +15,10 @@
 namespace {
 
 constexpr int BATCHES = 20;
+// Longer than any answer takes, so that nobody sleeps.
+constexpr std::int64_t AWAKE_NS = 10'000'000;
 
+// After its side is made: who may run on one processor alone never spins.
 void pin(int processor) {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -29,13 +32,14 @@ struct Side {
     bips::WritableFrame ahead{};
     bips::Frame received{};
 
-    static Side at(const std::string& directory, const char* out, const char* in) {
+    static Side at(const std::string& directory, std::int64_t spin_ns, const char* out, const char* in) {
         auto options = bips::bytes(64);
         options.slots = 8;
         options.directory = directory;
-        options.spin_ns = -1;
+        options.spin_ns = spin_ns;
         bips::Producer producer(out, options);
-        bips::Consumer consumer(in, {"reliable", directory, false, -1}, std::chrono::seconds(10));
+        bips::Consumer consumer(in, {"reliable", directory, false, spin_ns}, std::chrono::seconds(10));
+        producer.wait_for_consumers(1, std::chrono::seconds(10));
         return {std::move(producer), std::move(consumer)};
     }
 
@@ -47,12 +51,7 @@ struct Side {
     }
 
     void receive() {
-        for (;;) {
-            auto frame = consumer.try_receive(bips::now);
-            if (frame.status() == BIPS_TIMEOUT) continue;
-            received = std::move(frame).value();
-            break;
-        }
+        received = consumer.receive();
         volatile auto byte = received.data()[0];
         (void)byte;
     }
@@ -61,21 +60,22 @@ struct Side {
 } // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3) return std::fprintf(stderr, "usage: handover DIRECTORY ROUND_TRIPS\n"), 2;
-    const int count = std::atoi(argv[2]) / BATCHES;
+    if (argc != 4) return std::fprintf(stderr, "usage: handover DIRECTORY awake|asleep ROUND_TRIPS\n"), 2;
+    const std::int64_t spin_ns = std::string(argv[2]) == "awake" ? AWAKE_NS : -1;
+    const int count = std::atoi(argv[3]) / BATCHES;
     const pid_t child = fork();
     try {
         if (child == 0) {
+            auto side = Side::at(argv[1], spin_ns, "pong", "ping");
             pin(1);
-            auto side = Side::at(argv[1], "pong", "ping");
             for (int i = 0; i < count * (BATCHES + 1); i++) {
                 side.receive();
                 side.send();
             }
             return 0;
         }
+        auto side = Side::at(argv[1], spin_ns, "ping", "pong");
         pin(0);
-        auto side = Side::at(argv[1], "ping", "pong");
         const auto batch = [&] {
             const auto begin = std::chrono::steady_clock::now();
             for (int i = 0; i < count; i++) {

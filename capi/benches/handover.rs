@@ -1,8 +1,8 @@
 //! What a hand-over costs through the Rust crate; handover.cpp is the same through bips.hpp, step by step.
 //!
-//!     handover DIRECTORY ROUND_TRIPS    prints the nanoseconds of one way: half of the median round trip of 20 batches
+//!     handover DIRECTORY awake|asleep ROUND_TRIPS    prints the nanoseconds of one way: half of the median round trip of 20 batches
 
-use bips::{Consumer, Description, Fence, Frame, FrameMut, Producer, ReceiveError, Wait};
+use bips::{Consumer, Description, Fence, Frame, FrameMut, Producer, Wait};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -10,7 +10,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const BATCHES: usize = 20;
+/// Longer than any answer takes, so that nobody sleeps.
+const AWAKE: Duration = Duration::from_millis(10);
 
+/// After its side is made: who may run on one processor alone never spins.
 fn pin(processor: usize) {
     let mut set = CpuSet::new();
     set.set(processor).expect("a processor");
@@ -25,12 +28,13 @@ struct Side {
 }
 
 impl Side {
-    fn at(directory: &str, out: &str, from: &str) -> bips::Result<Self> {
+    fn at(directory: &str, spin: Duration, out: &str, from: &str) -> bips::Result<Self> {
         let memory = bips_backends::registry();
         let producer = Producer::builder(out).registry(memory.clone()).bytes(64).slots(8);
-        let producer = producer.directory(directory).spin(Duration::ZERO).create()?;
-        let consumer = Consumer::builder(from).registry(memory).directory(directory).spin(Duration::ZERO);
+        let producer = producer.directory(directory).spin(spin).create()?;
+        let consumer = Consumer::builder(from).registry(memory).directory(directory).spin(spin);
         let consumer = consumer.wait(Wait::For(Duration::from_secs(10))).connect()?;
+        producer.wait_for_consumers(1, Wait::For(Duration::from_secs(10)))?;
         Ok(Self { producer, consumer, ahead: None, received: None })
     }
 
@@ -50,13 +54,7 @@ impl Side {
     }
 
     fn receive(&mut self) -> bips::Result<()> {
-        let frame = loop {
-            match self.consumer.receive(Wait::Now) {
-                Ok(frame) => break frame,
-                Err(ReceiveError::Timeout) => {}
-                Err(error) => return Err(self.consumer.explain(error)),
-            }
-        };
+        let frame = self.consumer.receive(Wait::Forever).map_err(|error| self.consumer.explain(error))?;
         let mut byte = [0];
         frame.copy_to(0, &mut byte);
         black_box(byte);
@@ -67,15 +65,16 @@ impl Side {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [directory, count] = &arguments[..] else {
-        return Err("usage: handover DIRECTORY ROUND_TRIPS".into());
+    let [directory, mode, count] = &arguments[..] else {
+        return Err("usage: handover DIRECTORY awake|asleep ROUND_TRIPS".into());
     };
+    let spin = if mode == "awake" { AWAKE } else { Duration::ZERO };
     let count = count.parse::<usize>()? / BATCHES;
     // SAFETY: there is one thread so far.
     let child = match unsafe { fork() }? {
         ForkResult::Child => {
+            let mut side = Side::at(directory, spin, "pong", "ping")?;
             pin(1);
-            let mut side = Side::at(directory, "pong", "ping")?;
             for _ in 0..count * (BATCHES + 1) {
                 side.receive()?;
                 side.send()?;
@@ -84,8 +83,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         ForkResult::Parent { child } => child,
     };
+    let mut side = Side::at(directory, spin, "ping", "pong")?;
     pin(0);
-    let mut side = Side::at(directory, "ping", "pong")?;
     let mut batch = || -> bips::Result<f64> {
         let begin = Instant::now();
         for _ in 0..count {

@@ -605,6 +605,33 @@ typedef struct bips_producer_options {
 } bips_producer_options;
 
 /**
+ * Where a slot is.
+ */
+typedef struct bips_slot {
+    /**
+     * sizeof(bips_slot).
+     */
+    size_t size;
+    /**
+     * First byte; writable for `nbytes` bytes until the frame is published. It may hold an older frame: write all that
+     * you publish.
+     */
+    void *data;
+    /**
+     * Bytes of the slot.
+     */
+    size_t nbytes;
+    /**
+     * Index of the slot in its pool.
+     */
+    uint32_t index;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} bips_slot;
+
+/**
  * What a producer has done.
  */
 typedef struct bips_producer_stats {
@@ -633,33 +660,6 @@ typedef struct bips_producer_stats {
      */
     uint64_t consumers;
 } bips_producer_stats;
-
-/**
- * Where a slot is.
- */
-typedef struct bips_slot {
-    /**
-     * sizeof(bips_slot).
-     */
-    size_t size;
-    /**
-     * First byte; writable for `nbytes` bytes until the frame is published. It may hold an older frame: write all that
-     * you publish.
-     */
-    void *data;
-    /**
-     * Bytes of the slot.
-     */
-    size_t nbytes;
-    /**
-     * Index of the slot in its pool.
-     */
-    uint32_t index;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} bips_slot;
 
 /**
  * What a producer says about one frame. All of it is optional.
@@ -899,7 +899,7 @@ bips_status bips_timeline_create(const struct bips_timeline_functions *functions
                                  struct bips_timeline **timeline);
 
 /**
- * Ends the handle. Calls that wait for the timeline go on. NULL is nothing.
+ * Ends the handle. Calls that wait for the timeline go on.
  */
 bips_status bips_timeline_destroy(struct bips_timeline *timeline);
 
@@ -946,6 +946,14 @@ bips_status bips_producer_create(const char *name,
 bips_status bips_producer_acquire(const struct bips_producer *producer,
                                   int64_t timeout_ns,
                                   struct bips_writable_frame **frame);
+
+/**
+ * `bips_producer_acquire` and `bips_writable_frame_get_slot` in one, which takes less time than one after the other.
+ */
+bips_status bips_producer_acquire_slot(const struct bips_producer *producer,
+                                       int64_t timeout_ns,
+                                       struct bips_writable_frame **frame,
+                                       struct bips_slot *slot);
 
 /**
  * Waits until `count` consumers have joined. BIPS_TIMEOUT says how many there are; BIPS_CLOSED, BIPS_FORKED.
@@ -1035,6 +1043,16 @@ bips_status bips_consumer_connect(const char *name,
 bips_status bips_consumer_receive(const struct bips_consumer *consumer,
                                   int64_t timeout_ns,
                                   struct bips_frame **frame);
+
+/**
+ * `bips_consumer_receive` and `bips_frame_data` in one, which takes less time than one after the other. `nbytes` may be
+ * NULL.
+ */
+bips_status bips_consumer_receive_data(const struct bips_consumer *consumer,
+                                       int64_t timeout_ns,
+                                       struct bips_frame **frame,
+                                       const void **data,
+                                       size_t *nbytes);
 
 /**
  * A descriptor that is readable when there may be something to receive, and for good after the end: receive until

@@ -345,20 +345,21 @@ private:
 class Frame {
 public:
     Frame() noexcept { info_.size = 0; }
-    Frame(Frame&& other) noexcept : handle_(std::move(other.handle_)) { info_.size = other.info_.size = 0; }
+    Frame(Frame&& other) noexcept
+        : handle_(std::move(other.handle_)), data_(std::exchange(other.data_, nullptr)),
+          nbytes_(std::exchange(other.nbytes_, 0)) {
+        info_.size = other.info_.size = 0;
+    }
     Frame& operator=(Frame&& other) noexcept {
         handle_ = std::move(other.handle_);
+        data_ = std::exchange(other.data_, nullptr);
+        nbytes_ = std::exchange(other.nbytes_, 0);
         info_.size = other.info_.size = 0;
         return *this;
     }
 
-    const std::byte* data() const noexcept {
-        const void* data = nullptr;
-        if (info_.size != 0) return static_cast<const std::byte*>(info_.data);
-        bips_frame_data(c(), &data, nullptr);
-        return static_cast<const std::byte*>(data);
-    }
-    std::size_t nbytes() const { return static_cast<std::size_t>(info().content.nbytes); }
+    const std::byte* data() const noexcept { return static_cast<const std::byte*>(data_); }
+    std::size_t nbytes() const noexcept { return nbytes_; }
     View<const std::byte> bytes() const { return {data(), nbytes()}; }
     Content content() const { return Content(info().content); }
     Dims<std::uint64_t> shape() const { return content().shape(); }
@@ -426,13 +427,13 @@ public:
         auto outcome = detail::done(status);
         const void* still = nullptr;
         if (status == BIPS_OK || bips_frame_data(c(), &still, nullptr) != BIPS_OK) {
-            info_.size = 0;
+            forget();
             handle_.release();
         }
         return outcome;
     }
     void release() noexcept {
-        info_.size = 0;
+        forget();
         handle_ = Handle();
     }
 
@@ -471,7 +472,15 @@ public:
 private:
     friend class Consumer;
     using Handle = detail::Handle<bips_frame, detail::release_frame>;
-    explicit Frame(bips_frame* frame) noexcept : handle_(frame) { info_.size = 0; }
+    Frame(bips_frame* frame, const void* data, std::size_t nbytes) noexcept
+        : handle_(frame), data_(data), nbytes_(nbytes) {
+        info_.size = 0;
+    }
+    void forget() noexcept {
+        data_ = nullptr;
+        nbytes_ = 0;
+        info_.size = 0;
+    }
 
     static std::chrono::nanoseconds ns(std::uint64_t ns) { return std::chrono::nanoseconds(static_cast<std::int64_t>(ns)); }
 
@@ -501,6 +510,8 @@ private:
     }
 
     Handle handle_;
+    const void* data_ = nullptr;
+    std::size_t nbytes_ = 0;
     mutable bips_frame_info info_; // with a size of 0: not asked for yet
 };
 
@@ -583,10 +594,7 @@ private:
         return sequence;
     }
 
-    explicit WritableFrame(bips_writable_frame* frame) noexcept : handle_(frame) {
-        slot_.size = sizeof slot_;
-        bips_writable_frame_get_slot(frame, &slot_);
-    }
+    WritableFrame(bips_writable_frame* frame, const bips_slot& slot) noexcept : handle_(frame), slot_(slot) {}
 
     Handle handle_;
     bips_slot slot_{};
@@ -686,10 +694,11 @@ public:
     /// A free slot for the next frame.
     Result<WritableFrame> try_acquire(Timeout timeout = forever) const {
         bips_writable_frame* frame = nullptr;
-        const bips_status status = bips_producer_acquire(c(), timeout.ns(), &frame);
+        auto slot = bips_slot_init();
+        const bips_status status = bips_producer_acquire_slot(c(), timeout.ns(), &frame, &slot);
         if (status == BIPS_TIMEOUT && timeout.ns() == 0) return {status, "no slot is free just now"};
         if (status != BIPS_OK) return Result<WritableFrame>::last(status);
-        return WritableFrame(frame);
+        return WritableFrame(frame, slot);
     }
     Result<Done> try_wait_for_consumers(std::uint32_t count, Timeout timeout = forever) const {
         return detail::done(bips_producer_wait_for_consumers(c(), count, timeout.ns()));
@@ -770,10 +779,12 @@ public:
     /// The next frame.
     Result<Frame> try_receive(Timeout timeout = forever) {
         bips_frame* frame = nullptr;
-        const bips_status status = bips_consumer_receive(c(), timeout.ns(), &frame);
+        const void* data = nullptr;
+        std::size_t nbytes = 0;
+        const bips_status status = bips_consumer_receive_data(c(), timeout.ns(), &frame, &data, &nbytes);
         if (status == BIPS_TIMEOUT && timeout.ns() == 0) return {status, "no frame is there just now"};
         if (status != BIPS_OK) return Result<Frame>::last(status);
-        return Frame(frame);
+        return Frame(frame, data, nbytes);
     }
     /// For poll and epoll: readable when there may be something to receive. It belongs to the consumer.
     Result<int> try_poll_fd() {

@@ -39,6 +39,7 @@ const LARGEST: usize = 1 << 16;
 ///
 /// # Safety
 /// NULL, or a structure of which as many bytes may be read as its `size` says.
+#[inline]
 pub(crate) unsafe fn read<T: Sized>(from: *const T) -> Outcome<T> {
     // SAFETY: zeros are a value of `T`.
     let mut value: T = unsafe { std::mem::zeroed() };
@@ -75,6 +76,7 @@ pub(crate) struct Answer<T> {
 impl<T: Sized> Answer<T> {
     /// # Safety
     /// NULL, or a structure of which as many bytes may be written as its `size` says, until `give`.
+    #[inline]
     pub(crate) unsafe fn to(to: *mut T) -> Outcome<Self> {
         if to.is_null() {
             return Err(invalid(format!("NULL instead of a place for {}", T::NAME)));
@@ -108,20 +110,27 @@ unsafe fn size_of_callers<T: Sized>(structure: *const T) -> Outcome<usize> {
     )))
 }
 
+#[cold]
+fn no_place(what: &str) -> Failure {
+    invalid(format!("NULL instead of a place for {what}"))
+}
+
 /// Where a handle or a number goes. Checked before anything is done.
 pub(crate) struct Place<T>(*mut T);
 
 impl<T> Place<T> {
     /// # Safety
     /// NULL, or a `T` may be written there until `put`.
+    #[inline]
     pub(crate) unsafe fn at(to: *mut T, what: &str) -> Outcome<Self> {
-        if to.is_null() { Err(invalid(format!("NULL instead of a place for {what}"))) } else { Ok(Self(to)) }
+        if to.is_null() { Err(no_place(what)) } else { Ok(Self(to)) }
     }
 
     /// The same where nobody needs to be interested.
     ///
     /// # Safety
     /// As for [`Place::at`].
+    #[inline]
     pub(crate) unsafe fn if_any(to: *mut T) -> Option<Self> {
         (!to.is_null()).then_some(Self(to))
     }
@@ -179,6 +188,7 @@ pub(crate) unsafe fn path<'a>(from: *const c_char) -> Option<&'a Path> {
 
 /// # Safety
 /// NULL with a length of 0, or so many values may be read there.
+#[inline]
 pub(crate) unsafe fn slice<'a, T>(from: *const T, len: usize, what: &str) -> Outcome<&'a [T]> {
     match (from.is_null(), len) {
         (_, 0) => Ok(&[]),
@@ -192,6 +202,7 @@ pub(crate) unsafe fn slice<'a, T>(from: *const T, len: usize, what: &str) -> Out
 }
 
 /// Nanoseconds: 0 tries once, a negative number waits for ever.
+#[inline]
 pub(crate) fn wait(timeout_ns: i64) -> Wait {
     match u64::try_from(timeout_ns) {
         Err(_) => Wait::Forever,

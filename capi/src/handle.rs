@@ -5,11 +5,13 @@
 //! excludes. Tables only grow, so looking something up takes no lock (ADR 13).
 
 use crate::status::{Failure, Outcome, invalid};
-use std::cell::UnsafeCell;
+use std::cell::{Cell as Local, UnsafeCell};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::thread::LocalKey;
 use std::time::Duration;
 
 /// What C has handles of.
@@ -22,6 +24,9 @@ pub(crate) trait Handled: Sized + Send + Sync + 'static {
     const NAME: &'static str;
 
     fn table() -> &'static Table<Self>;
+
+    /// This thread's spare cell.
+    fn spare() -> &'static LocalKey<Spare<Self>>;
 }
 
 /// Declares what C has handles of.
@@ -35,6 +40,13 @@ macro_rules! handled {
             fn table() -> &'static $crate::handle::Table<Self> {
                 static TABLE: $crate::handle::Table<$type> = $crate::handle::Table::new();
                 &TABLE
+            }
+
+            fn spare() -> &'static std::thread::LocalKey<$crate::handle::Spare<Self>> {
+                thread_local! {
+                    static SPARE: $crate::handle::Spare<$type> = const { $crate::handle::Spare::none() };
+                }
+                &SPARE
             }
         }
     };
@@ -84,6 +96,7 @@ impl<T> Table<T> {
     }
 
     /// The cell of an index, if it was ever made.
+    #[inline]
     fn cell(&self, index: u32) -> Option<&'static Cell<T>> {
         let (chunk, begin) = place(index);
         // ORDERING: sees the chunk whole, pairs with the exchange in `grow`
@@ -153,7 +166,55 @@ impl<T> Table<T> {
     }
 }
 
+/// A free cell that a thread keeps for its next object: who takes and gives in turns then shares nothing with others.
+pub(crate) struct Spare<T: Handled> {
+    /// Its index and 1; 0: there is none.
+    index: Local<u32>,
+    of: PhantomData<T>,
+}
+
+impl<T: Handled> Spare<T> {
+    pub(crate) const fn none() -> Self {
+        Self { index: Local::new(0), of: PhantomData }
+    }
+
+    #[inline]
+    fn take() -> Option<(u32, &'static Cell<T>)> {
+        // A thread that is ending has none.
+        let spare = T::spare().try_with(|spare| spare.index.take()).unwrap_or(0);
+        match spare.checked_sub(1) {
+            Some(index) => Some((index, T::table().cell(index)?)),
+            None => T::table().take(),
+        }
+    }
+
+    #[inline]
+    fn give(index: u32, cell: &Cell<T>) {
+        let kept = T::spare().try_with(|spare| {
+            let free = spare.index.get() == 0;
+            if free {
+                spare.index.set(index + 1);
+            }
+            free
+        });
+        if !kept.unwrap_or(false) {
+            T::table().give(index, cell);
+        }
+    }
+}
+
+impl<T: Handled> Drop for Spare<T> {
+    fn drop(&mut self) {
+        if let Some(index) = self.index.take().checked_sub(1)
+            && let Some(cell) = T::table().cell(index)
+        {
+            T::table().give(index, cell);
+        }
+    }
+}
+
 /// The chunk of an index, and the first index in it.
+#[inline]
 fn place(index: u32) -> (usize, u32) {
     match (index / FIRST).checked_ilog2() {
         None => (0, 0),
@@ -168,6 +229,7 @@ struct Key {
 }
 
 impl Key {
+    #[inline]
     fn of<T: Handled>(handle: *const T::Handle) -> Outcome<Self> {
         let handle = handle.addr() as u64;
         if handle >> KIND_SHIFT == T::KIND {
@@ -197,8 +259,9 @@ pub(crate) struct Room<T: Handled> {
 }
 
 impl<T: Handled> Room<T> {
+    #[inline]
     pub(crate) fn reserve() -> Outcome<Self> {
-        let Some((index, cell)) = T::table().take() else {
+        let Some((index, cell)) = Spare::<T>::take() else {
             return Err(invalid(format!(
                 "there are 16 million handles of {}; end those not needed",
                 T::NAME
@@ -209,6 +272,7 @@ impl<T: Handled> Room<T> {
     }
 
     /// A new handle.
+    #[inline]
     pub(crate) fn fill(mut self, value: T) -> *mut T::Handle {
         let cell = self.cell.take().expect("until it is filled");
         // SAFETY: the cell was free, and nobody else has its handle yet.
@@ -222,7 +286,7 @@ impl<T: Handled> Room<T> {
 impl<T: Handled> Drop for Room<T> {
     fn drop(&mut self) {
         if let Some(cell) = self.cell {
-            T::table().give(self.key.index, cell);
+            Spare::give(self.key.index, cell);
         }
     }
 }
@@ -232,6 +296,7 @@ pub(crate) fn insert<T: Handled>(value: T) -> Outcome<*mut T::Handle> {
     Ok(Room::reserve()?.fill(value))
 }
 
+#[inline]
 fn find<T: Handled>(handle: *const T::Handle) -> Outcome<(Key, &'static Cell<T>)> {
     let key = Key::of::<T>(handle)?;
     match T::table().cell(key.index) {
@@ -268,6 +333,7 @@ impl Patience {
 }
 
 /// What is behind a handle. It can't end while this lives.
+#[inline]
 pub(crate) fn shared<T: Handled>(handle: *const T::Handle) -> Outcome<Shared<T>> {
     let (key, cell) = find::<T>(handle)?;
     let (mut state, mut patience) = (cell.state.load(Relaxed), Patience(0));
@@ -312,31 +378,27 @@ pub(crate) struct Exclusive<T: Handled> {
 }
 
 /// What is behind a handle, to change it or to end the handle. Other threads' calls are refused while this lives.
+#[inline]
 pub(crate) fn exclusive<T: Handled>(handle: *const T::Handle) -> Outcome<Exclusive<T>> {
     let (key, cell) = find::<T>(handle)?;
-    let free = u64::from(key.generation) << 32;
-    // ORDERING: sees the object and what was done to it, pairs with the stores and subtractions that end a use
-    match cell.state.compare_exchange(free, free | u64::from(EXCLUSIVE), Acquire, Relaxed) {
-        Ok(_) => Ok(Exclusive { key, cell, value: cell.value() }),
+    match cell.seize(&key) {
+        Ok(()) => Ok(Exclusive { key, cell, value: cell.value() }),
         Err(now) if key.fits(now) => Err(busy::<T>()),
         Err(_) => Err(gone::<T>()),
     }
 }
 
 /// The same, of an object that threads share: waits for those who use it just now.
+#[inline]
 pub(crate) fn exclusive_soon<T: Handled>(handle: *const T::Handle) -> Outcome<Exclusive<T>> {
+    let (key, cell) = find::<T>(handle)?;
     let mut patience = Patience(0);
     loop {
-        let (key, cell) = find::<T>(handle)?;
-        let state = cell.state.load(Relaxed);
-        if state as u32 == 0 || !key.fits(state) {
-            match exclusive(handle) {
-                Err(_) if cell.state.load(Relaxed) as u32 != 0 => {} // somebody was faster
-                outcome => return outcome,
-            }
-        }
-        if !patience.wait() {
-            return exclusive(handle);
+        match cell.seize(&key) {
+            Ok(()) => return Ok(Exclusive { key, cell, value: cell.value() }),
+            Err(now) if !key.fits(now) => return Err(gone::<T>()),
+            Err(_) if patience.wait() => {}
+            Err(_) => return Err(busy::<T>()),
         }
     }
 }
@@ -348,11 +410,12 @@ impl<T: Handled> Exclusive<T> {
     }
 
     /// Ends the handle. Its cell can be used again after what comes second, which may wait until nobody is in a hurry.
+    #[inline]
     pub(crate) fn into_parts(self) -> (T, Vacated<T>) {
         // SAFETY: there is an object, which nobody can reach any more after the store below.
         let value = unsafe { self.value.read() };
         let next = u64::from(self.key.generation.wrapping_add(1)) << 32;
-        self.cell.state.store(next, Relaxed); // ordered by `give`
+        self.cell.state.store(next, Relaxed); // ordered by `give`, or taken by this thread again
         let vacated = Vacated { index: self.key.index, cell: self.cell };
         std::mem::forget(self);
         (value, vacated)
@@ -367,7 +430,7 @@ pub(crate) struct Vacated<T: Handled> {
 
 impl<T: Handled> Drop for Vacated<T> {
     fn drop(&mut self) {
-        T::table().give(self.index, self.cell);
+        Spare::give(self.index, self.cell);
     }
 }
 
@@ -394,6 +457,15 @@ impl<T: Handled> Drop for Exclusive<T> {
 }
 
 impl<T> Cell<T> {
+    /// Has the object to itself from now on, or else says in what state the cell is.
+    #[inline]
+    fn seize(&self, key: &Key) -> Result<(), u64> {
+        let free = u64::from(key.generation) << 32;
+        // ORDERING: sees the object and what was done to it, pairs with the stores and subtractions that end a use
+        self.state.compare_exchange(free, free | u64::from(EXCLUSIVE), Acquire, Relaxed).map(|_| ())
+    }
+
+    #[inline]
     fn value(&self) -> NonNull<T> {
         NonNull::new(self.value.get().cast()).expect("a field of a cell")
     }

@@ -5,8 +5,8 @@ use crate::handle::{self, handled};
 use crate::info::{ConsumerState, Layout, ProducerStats, give_consumers};
 use crate::options::{self, ProducerOptions};
 use crate::status::Status::{BIPS_CLOSED, BIPS_FORKED, BIPS_TIMEOUT};
-use crate::status::{Failure, Status, call};
-use crate::writable_frame::{Writable, bips_writable_frame};
+use crate::status::{Failure, Outcome, Status, call};
+use crate::writable_frame::{Slot, Writable, bips_writable_frame};
 use bips::{AcquireError, Wait};
 use std::ffi::c_char;
 
@@ -55,19 +55,45 @@ pub unsafe extern "C" fn bips_producer_acquire(
     call(|| {
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(frame, "the frame") }?;
-        let producer = &handle::shared::<Producer>(producer)?.0;
-        let wait = args::wait(timeout_ns);
-        let frame = producer.acquire(wait).map_err(|error| match (wait, error) {
-            (Wait::Now, AcquireError::Timeout) => Failure::Plain(BIPS_TIMEOUT, c"no slot is free just now"),
-            (Wait::Now, AcquireError::Closed) => Failure::Plain(BIPS_CLOSED, c"the producer has been closed"),
-            (Wait::Now, AcquireError::Forked) => {
-                Failure::Plain(BIPS_FORKED, c"the producer was made before a fork; make one in the child")
-            }
-            _ => Failure::Told(producer.explain(error)),
-        })?;
-        place.put(handle::insert(Writable(frame))?);
+        place.put(handle::insert(acquire(producer, timeout_ns)?)?);
         Ok(())
     })
+}
+
+/// `bips_producer_acquire` and `bips_writable_frame_get_slot` in one, which takes less time than one after the other.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_producer_acquire_slot(
+    producer: *const bips_producer,
+    timeout_ns: i64,
+    frame: *mut *mut bips_writable_frame,
+    slot: *mut Slot,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(frame, "the frame") }?;
+        // SAFETY: as the header says, a structure of its size or NULL.
+        let answer = unsafe { Answer::to(slot) }?;
+        let writable = acquire(producer, timeout_ns)?;
+        let slot = Slot::of(&writable);
+        place.put(handle::insert(writable)?);
+        answer.give(&slot);
+        Ok(())
+    })
+}
+
+#[inline]
+fn acquire(producer: *const bips_producer, timeout_ns: i64) -> Outcome<Writable> {
+    let producer = &handle::shared::<Producer>(producer)?.0;
+    let wait = args::wait(timeout_ns);
+    let frame = producer.acquire(wait).map_err(|error| match (wait, error) {
+        (Wait::Now, AcquireError::Timeout) => Failure::Plain(BIPS_TIMEOUT, c"no slot is free just now"),
+        (Wait::Now, AcquireError::Closed) => Failure::Plain(BIPS_CLOSED, c"the producer has been closed"),
+        (Wait::Now, AcquireError::Forked) => {
+            Failure::Plain(BIPS_FORKED, c"the producer was made before a fork; make one in the child")
+        }
+        _ => Failure::Told(producer.explain(error)),
+    })?;
+    Ok(Writable(frame))
 }
 
 /// Waits until `count` consumers have joined. BIPS_TIMEOUT says how many there are; BIPS_CLOSED, BIPS_FORKED.

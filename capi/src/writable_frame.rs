@@ -32,6 +32,18 @@ pub struct Slot {
 }
 sized!(Slot, "bips_slot", 32);
 
+impl Slot {
+    pub(crate) fn of(Writable(frame): &Writable) -> Self {
+        Self {
+            size: 0,
+            data: frame.as_mut_ptr().cast(),
+            nbytes: frame.len(),
+            index: frame.slot(),
+            reserved: 0,
+        }
+    }
+}
+
 /// What a producer says about one frame. All of it is optional.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -60,14 +72,7 @@ pub unsafe extern "C" fn bips_writable_frame_get_slot(
     call(|| {
         // SAFETY: as the header says, a structure of its size or NULL.
         let answer = unsafe { Answer::to(slot) }?;
-        let frame = &handle::exclusive::<Writable>(frame)?.0;
-        answer.give(&Slot {
-            size: 0,
-            data: frame.as_mut_ptr().cast(),
-            nbytes: frame.len(),
-            index: frame.slot(),
-            reserved: 0,
-        });
+        answer.give(&Slot::of(&*handle::exclusive::<Writable>(frame)?));
         Ok(())
     })
 }
@@ -88,13 +93,20 @@ pub unsafe extern "C" fn bips_writable_frame_publish(
     call(|| {
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::if_any(sequence) };
-        // SAFETY: as the header says, a structure of its size or NULL.
-        let described = unsafe { read(description) }?;
+        let described = if description.is_null() {
+            None
+        } else {
+            // SAFETY: as the header says, a structure of its size.
+            Some(unsafe { read(description) }?)
+        };
         // SAFETY: as the header says, a fence or NULL.
         let ready = unsafe { fence(ready) }?;
         let (writable, _vacated) = handle::exclusive::<Writable>(frame)?.into_parts();
-        // SAFETY: as the header says of what the structure points to.
-        let description = unsafe { description_of(&described) }?;
+        let description = match &described {
+            // SAFETY: as the header says of what the structure points to.
+            Some(described) => unsafe { description_of(described) }?,
+            None => Description::new(),
+        };
         let published = writable.0.publish(description, ready)?;
         if let Some(place) = place {
             place.put(published);

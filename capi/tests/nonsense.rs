@@ -246,7 +246,14 @@ impl Caller {
                     let (producer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
                     let mut frame = null_mut();
                     let to = self.rarely(&mut frame);
-                    let status = bips_producer_acquire(producer, timeout, to);
+                    let status = if self.noise.one_in(2) {
+                        bips_producer_acquire(producer, timeout, to)
+                    } else {
+                        let mut slot = Room::empty::<Slot>(self);
+                        let status = bips_producer_acquire_slot(producer, timeout, to, slot.at());
+                        slot.check();
+                        status
+                    };
                     self.handles.keep(frame);
                     status
                 }
@@ -262,7 +269,13 @@ impl Caller {
                     let (consumer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
                     let mut frame = null_mut();
                     let to = self.rarely(&mut frame);
-                    let status = bips_consumer_receive(consumer, timeout, to);
+                    let status = if self.noise.one_in(2) {
+                        bips_consumer_receive(consumer, timeout, to)
+                    } else {
+                        let (mut data, mut nbytes) = (null(), 0);
+                        let (data, length) = (self.rarely(&mut data), self.rarely(&mut nbytes));
+                        bips_consumer_receive_data(consumer, timeout, to, data, length)
+                    };
                     self.handles.keep(frame);
                     status
                 }

@@ -46,6 +46,8 @@ static void refuses_producer(bips_producer *it, const char *words) {
     size_t count = 77;
     REFUSES(words, bips_producer_acquire(it, 0, &frame));
     REFUSES(words, bips_producer_acquire(it, -1, &frame));
+    bips_slot slot = bips_slot_init();
+    REFUSES(words, bips_producer_acquire_slot(it, 0, &frame, &slot));
     REFUSES(words, bips_producer_wait_for_consumers(it, 0, 0));
     REFUSES(words, bips_producer_get_layout(it, &layout));
     REFUSES(words, bips_producer_get_stats(it, &stats));
@@ -62,6 +64,8 @@ static void refuses_consumer(bips_consumer *it, const char *words) {
     int fd = -7;
     REFUSES(words, bips_consumer_receive(it, 0, &frame));
     REFUSES(words, bips_consumer_receive(it, -1, &frame));
+    const void *data = NULL;
+    REFUSES(words, bips_consumer_receive_data(it, 0, &frame, &data, NULL));
     REFUSES(words, bips_consumer_poll_fd(it, &fd));
     REFUSES(words, bips_consumer_get_ending(it, &ending));
     REFUSES(words, bips_consumer_get_layout(it, &layout));
@@ -180,6 +184,8 @@ static void places_must_be_given(void) {
     OK(make_all("places", &all));
     REFUSES("NULL instead of a place for the producer", make_bytes("places/2", 64, NULL));
     REFUSES("NULL instead of a place", bips_producer_acquire(all.producer, 0, NULL));
+    bips_writable_frame *none = NULL;
+    REFUSES("NULL instead of a place", bips_producer_acquire_slot(all.producer, 0, &none, NULL));
     REFUSES("NULL instead of a place", bips_producer_get_layout(all.producer, NULL));
     REFUSES("NULL instead of a place", bips_producer_get_stats(all.producer, NULL));
     REFUSES("NULL", bips_producer_get_consumers(all.producer, NULL, 0, NULL));
@@ -188,6 +194,8 @@ static void places_must_be_given(void) {
     REFUSES("NULL instead of a place", bips_writable_frame_dlpack(all.writable, -1, NULL));
     REFUSES("NULL instead of a place", join("places", NULL, NULL));
     REFUSES("NULL instead of a place", bips_consumer_receive(all.consumer, 0, NULL));
+    bips_frame *nothing = NULL;
+    REFUSES("NULL instead of a place", bips_consumer_receive_data(all.consumer, 0, &nothing, NULL, NULL));
     REFUSES("NULL instead of a place", bips_consumer_poll_fd(all.consumer, NULL));
     REFUSES("NULL instead of a place", bips_consumer_get_ending(all.consumer, NULL));
     REFUSES("NULL instead of a place", bips_consumer_get_layout(all.consumer, NULL));

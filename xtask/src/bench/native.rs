@@ -12,7 +12,8 @@ use crate::step::{Progress, logged, output_of};
 use crate::workspace::{Workspace, on_path};
 
 const ROUNDS: usize = 9;
-const ROUND_TRIPS: &str = "400000";
+/// Who is how, and how many round trips that takes to show.
+const MODES: [(&str, &str); 2] = [("awake", "400000"), ("asleep", "20000")];
 const LANGUAGES: [&str; 2] = ["rust", "cpp"];
 /// What the C interface may cost.
 const GOAL: f64 = 1.1;
@@ -28,22 +29,25 @@ pub(super) fn measure(workspace: &Workspace, rows: &mut Vec<(String, f64)>) -> R
     fs::create_dir_all(&directory)?;
 
     let progress = Progress::start("measure native");
-    let mut ways: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    let mut ratios = Vec::new();
-    for _ in 0..ROUNDS {
-        for (language, program) in LANGUAGES.into_iter().zip(&programs) {
-            let said = output_of(Command::new(program).arg(&directory).arg(ROUND_TRIPS))?;
-            let way: f64 = said.trim().parse().with_context(|| format!("{language} printed {said:?}"))?;
-            ways.entry(language).or_default().push(way);
+    for (mode, round_trips) in MODES {
+        let mut ways: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            for (language, program) in LANGUAGES.into_iter().zip(&programs) {
+                let mut command = Command::new(program);
+                let said = output_of(command.arg(&directory).args([mode, round_trips]))?;
+                let way: f64 = said.trim().parse().with_context(|| format!("{language} printed {said:?}"))?;
+                ways.entry(language).or_default().push(way);
+            }
+            let last = |language: &str| ways[language].last().copied().unwrap_or(f64::NAN);
+            ratios.push(last("cpp") / last("rust"));
         }
-        let last = |language: &str| ways[language].last().copied().unwrap_or(f64::NAN);
-        ratios.push(last("cpp") / last("rust"));
+        for language in LANGUAGES {
+            rows.push((format!("native.{mode}_{language}_way_ns"), median(&mut ways[language].clone())));
+        }
+        rows.push((format!("native.{mode}_ratio_cpp_to_rust"), median(&mut ratios)));
     }
     progress.end(true);
-    for language in LANGUAGES {
-        rows.push((format!("native.{language}_way_ns"), median(&mut ways[language].clone())));
-    }
-    rows.push(("native.ratio_cpp_to_rust".into(), median(&mut ratios)));
     rows.push(("native.goal_ratio".into(), GOAL));
     Ok(())
 }
