@@ -899,7 +899,7 @@ bips_status bips_timeline_create(const struct bips_timeline_functions *functions
                                  struct bips_timeline **timeline);
 
 /**
- * Ends the handle. Calls that wait for the timeline go on.
+ * Ends the handle. Calls that wait for the timeline go on. NULL is nothing.
  */
 bips_status bips_timeline_destroy(struct bips_timeline *timeline);
 
@@ -1002,6 +1002,12 @@ bips_status bips_producer_destroy(struct bips_producer *producer);
  * Where to write.
  */
 bips_status bips_writable_frame_get_slot(const struct bips_writable_frame *frame, struct bips_slot *slot);
+
+/**
+ * How the stream's frames lie in their slots: where to write planes, rows and elements.
+ */
+bips_status bips_writable_frame_get_content(const struct bips_writable_frame *frame,
+                                            struct bips_content *content);
 
 /**
  * Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,

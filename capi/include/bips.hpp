@@ -238,7 +238,53 @@ public:
                 static_cast<std::size_t>(plane.rows)};
     }
 
+    /// The elements of the frame that begins at `data`, which must lie without gaps and be as large as a `T`.
+    template <class T, class Byte> Result<View<T>> try_as(Byte* data) const {
+        static_assert(std::is_trivially_copyable_v<T>, "elements are plain data");
+        std::int64_t step = sizeof(T);
+        std::size_t count = 1;
+        bool fits = content_.dtype.bits * content_.dtype.lanes == 8 * sizeof(T);
+        for (std::size_t i = content_.ndim; i-- > 0;) {
+            fits = fits && (content_.strides[i] == step || content_.shape[i] == 1);
+            step *= static_cast<std::int64_t>(content_.shape[i]);
+            count *= static_cast<std::size_t>(content_.shape[i]);
+        }
+        if (!fits) return {BIPS_INVALID_ARGUMENT, "the elements are of another size, or have gaps between them; use bytes()"};
+        return View<T>(reinterpret_cast<T*>(data), count);
+    }
+
+#ifdef BIPS_OPENCV
+    /// A matrix over the frame that begins at `data`, of rows x columns with channels.
+    Result<cv::Mat> try_mat(std::byte* data) const {
+        const int depth = cv_depth(content_.dtype);
+        const bool channels = content_.ndim == 3 && content_.shape[2] >= 1 && content_.shape[2] <= CV_CN_MAX;
+        const auto element = static_cast<std::int64_t>(content_.dtype.bits / 8) * (channels ? content_.strides[2] > 0 : 1);
+        const auto pixel = element * static_cast<std::int64_t>(channels ? content_.shape[2] : 1);
+        if (depth < 0 || (content_.ndim != 2 && !channels) || content_.strides[1] != pixel)
+            return {BIPS_UNSUPPORTED, "a frame of this shape or type is no cv::Mat; make one of a plane or of bytes()"};
+        const int type = CV_MAKETYPE(depth, channels ? static_cast<int>(content_.shape[2]) : 1);
+        return cv::Mat(static_cast<int>(content_.shape[0]), static_cast<int>(content_.shape[1]), type, data,
+                       static_cast<std::size_t>(content_.strides[0]));
+    }
+#endif
+
 private:
+#ifdef BIPS_OPENCV
+    static int cv_depth(bips_dtype dtype) noexcept {
+        switch (dtype.code << 8 | dtype.bits) {
+        case 0x008: return CV_8S;
+        case 0x010: return CV_16S;
+        case 0x020: return CV_32S;
+        case 0x108: return CV_8U;
+        case 0x110: return CV_16U;
+        case 0x210: return CV_16F;
+        case 0x220: return CV_32F;
+        case 0x240: return CV_64F;
+        default: return -1;
+        }
+    }
+#endif
+
     bips_content content_;
 };
 
@@ -378,20 +424,7 @@ public:
     std::chrono::nanoseconds published() const { return ns(info().published_ns); }
 
     /// The elements, which must lie without gaps and be as large as a `T`.
-    template <class T> Result<View<const T>> try_as() const {
-        static_assert(std::is_trivially_copyable_v<T>, "elements are plain data");
-        const bips_content& content = info().content;
-        std::int64_t step = sizeof(T);
-        std::size_t count = 1;
-        bool fits = content.dtype.bits * content.dtype.lanes == 8 * sizeof(T);
-        for (std::size_t i = content.ndim; i-- > 0;) {
-            fits = fits && (content.strides[i] == step || content.shape[i] == 1);
-            step *= static_cast<std::int64_t>(content.shape[i]);
-            count *= static_cast<std::size_t>(content.shape[i]);
-        }
-        if (!fits) return {BIPS_INVALID_ARGUMENT, "the elements are of another size, or have gaps between them; use bytes()"};
-        return View<const T>(reinterpret_cast<const T*>(data()), count);
-    }
+    template <class T> Result<View<const T>> try_as() const { return content().template try_as<const T>(data()); }
 
     /// Copies from `offset` of the slot on: safe whatever the producer does.
     Result<Done> try_copy(void* to, std::size_t size, std::size_t offset = 0) const {
@@ -448,19 +481,7 @@ public:
 
 #ifdef BIPS_OPENCV
     /// A matrix over the same memory, of rows x columns with channels: OpenCV knows no read-only memory, so do not write.
-    Result<cv::Mat> try_mat() const {
-        const bips_content& content = info().content;
-        const int depth = cv_depth(content.dtype);
-        const bool channels = content.ndim == 3 && content.shape[2] >= 1 && content.shape[2] <= CV_CN_MAX;
-        const auto element = static_cast<std::int64_t>(content.dtype.bits / 8) * (channels ? content.strides[2] > 0 : 1);
-        const auto pixel = element * static_cast<std::int64_t>(channels ? content.shape[2] : 1);
-        if (depth < 0 || (content.ndim != 2 && !channels) || content.strides[1] != pixel)
-            return {BIPS_UNSUPPORTED, "a frame of this shape or type is no cv::Mat; make one from bytes()"};
-        const int type = CV_MAKETYPE(depth, channels ? static_cast<int>(content.shape[2]) : 1);
-        auto* pixels = const_cast<std::byte*>(data());
-        return cv::Mat(static_cast<int>(content.shape[0]), static_cast<int>(content.shape[1]), type, pixels,
-                       static_cast<std::size_t>(content.strides[0]));
-    }
+    Result<cv::Mat> try_mat() const { return content().try_mat(const_cast<std::byte*>(data())); }
 #ifdef BIPS_EXCEPTIONS
     cv::Mat mat() const { return try_mat().value(); }
 #endif
@@ -483,22 +504,6 @@ private:
     }
 
     static std::chrono::nanoseconds ns(std::uint64_t ns) { return std::chrono::nanoseconds(static_cast<std::int64_t>(ns)); }
-
-#ifdef BIPS_OPENCV
-    static int cv_depth(bips_dtype dtype) noexcept {
-        switch (dtype.code << 8 | dtype.bits) {
-        case 0x008: return CV_8S;
-        case 0x010: return CV_16S;
-        case 0x020: return CV_32S;
-        case 0x108: return CV_8U;
-        case 0x110: return CV_16U;
-        case 0x210: return CV_16F;
-        case 0x220: return CV_32F;
-        case 0x240: return CV_64F;
-        default: return -1;
-        }
-    }
-#endif
 
     /// Asked for when first needed. Of no frame: all zeros.
     const bips_frame_info& info() const noexcept {
@@ -540,6 +545,15 @@ public:
     std::size_t nbytes() const noexcept { return slot_.nbytes; }
     View<std::byte> bytes() const noexcept { return {data(), nbytes()}; }
     std::uint32_t slot() const noexcept { return slot_.index; }
+    /// How the stream's frames lie; all zeros once this was published.
+    Content content() const {
+        bips_content content{};
+        bips_writable_frame_get_content(handle_.get(), &content);
+        return Content(content);
+    }
+    Plane<std::byte> plane(std::size_t i) const { return content().plane(data(), i); }
+    /// The elements, which must lie without gaps and be as large as a `T`.
+    template <class T> Result<View<T>> try_as() const { return content().template try_as<T>(data()); }
 
     /// Hands it to every consumer, once `ready`; its sequence number, from 0. Also when it fails the frame has ended.
     Result<std::uint64_t> try_publish(const Description& description, const bips_fence* ready = nullptr) {
@@ -576,6 +590,15 @@ public:
         return try_publish(description, ready).value();
     }
     DLManagedTensorVersioned* dlpack(int plane = -1) const { return try_dlpack(plane).value(); }
+    template <class T> View<T> as() const { return try_as<T>().value(); }
+#endif
+
+#ifdef BIPS_OPENCV
+    /// A matrix over the slot, to draw or decode into.
+    Result<cv::Mat> try_mat() const { return content().try_mat(data()); }
+#ifdef BIPS_EXCEPTIONS
+    cv::Mat mat() const { return try_mat().value(); }
+#endif
 #endif
 
     explicit operator bool() const noexcept { return handle_.get() != nullptr; }

@@ -130,10 +130,10 @@ pub unsafe extern "C" fn bips_timeline_create(
     })
 }
 
-/// Ends the handle. Calls that wait for the timeline go on.
+/// Ends the handle. Calls that wait for the timeline go on. NULL is nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_timeline_destroy(timeline: *mut bips_timeline) -> Status {
-    call(|| handle::remove::<Timeline>(timeline))
+    call(|| if timeline.is_null() { Ok(()) } else { handle::remove::<Timeline>(timeline) })
 }
 
 /// # Safety

@@ -1,6 +1,7 @@
 //! Slots being written.
 
 use crate::args::{Answer, Place, read, sized, slice};
+use crate::content::Content;
 use crate::fence::{bips_fence, fence};
 use crate::handle::{self, handled};
 use crate::status::{Outcome, Status, call};
@@ -73,6 +74,20 @@ pub unsafe extern "C" fn bips_writable_frame_get_slot(
         // SAFETY: as the header says, a structure of its size or NULL.
         let answer = unsafe { Answer::to(slot) }?;
         answer.give(&Slot::of(&*handle::exclusive::<Writable>(frame)?));
+        Ok(())
+    })
+}
+
+/// How the stream's frames lie in their slots: where to write planes, rows and elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_writable_frame_get_content(
+    frame: *const bips_writable_frame,
+    content: *mut Content,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let place = unsafe { Place::at(content, "the content") }?;
+        place.put(handle::exclusive::<Writable>(frame)?.0.content().into());
         Ok(())
     })
 }

@@ -334,6 +334,11 @@ impl Caller {
                     status
                 }
                 26 => bips_writable_frame_cancel(self.handles.any(&mut self.noise)),
+                27 if self.noise.one_in(2) => {
+                    let mut content = bips_capi::Content::default();
+                    let to = self.rarely(&mut content);
+                    bips_writable_frame_get_content(self.handles.any(&mut self.noise), to)
+                }
                 27 => {
                     let mut slot = Room::empty::<Slot>(self);
                     let status = bips_writable_frame_get_slot(self.handles.any(&mut self.noise), slot.at());

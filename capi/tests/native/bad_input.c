@@ -98,6 +98,8 @@ static void refuses_writable(bips_writable_frame *it, const char *words) {
     DLManagedTensorVersioned *tensor = NULL;
     uint64_t sequence = 77;
     REFUSES(words, bips_writable_frame_get_slot(it, &slot));
+    bips_content content;
+    REFUSES(words, bips_writable_frame_get_content(it, &content));
     REFUSES(words, bips_writable_frame_dlpack(it, -1, &tensor));
     REFUSES(words, bips_writable_frame_publish(it, NULL, NULL, &sequence));
     CHECK(slot.data == NULL && tensor == NULL && sequence == 77);
@@ -191,6 +193,7 @@ static void places_must_be_given(void) {
     REFUSES("NULL", bips_producer_get_consumers(all.producer, NULL, 0, NULL));
     REFUSES("NULL", bips_producer_get_consumers(all.producer, NULL, 3, &count));
     REFUSES("NULL instead of a place", bips_writable_frame_get_slot(all.writable, NULL));
+    REFUSES("NULL instead of a place", bips_writable_frame_get_content(all.writable, NULL));
     REFUSES("NULL instead of a place", bips_writable_frame_dlpack(all.writable, -1, NULL));
     REFUSES("NULL instead of a place", join("places", NULL, NULL));
     REFUSES("NULL instead of a place", bips_consumer_receive(all.consumer, 0, NULL));

@@ -109,6 +109,14 @@ void an_image_has_planes() {
     TAKE(producer, bips::Producer::try_create("image", options));
     TAKE(consumer, bips::Consumer::try_connect("image", {"keep-last:2", check_directory, true, -1}, patience));
     DOES(producer.try_wait_for_consumers(1, patience));
+    {
+        TAKE(slot, producer.try_acquire(patience));
+        CHECK(slot.content().planes() == 2 && slot.content().fourcc() == 0x3231564e);
+        const auto chroma = slot.plane(1);
+        CHECK(chroma.data == slot.data() + 64 * 32 && chroma.rows == 16 && chroma.row(1).size() == 64);
+        CHECK(slot.try_as<std::uint8_t>().status() == BIPS_OK);
+        CHECK(slot.try_as<float>().status() == BIPS_INVALID_ARGUMENT);
+    }
     DOES(send(producer, 3));
     TAKE(frame, consumer.try_receive(patience));
     CHECK(frame.content().planes() == 2 && frame.content().width() == 64 && frame.content().height() == 32);

@@ -37,6 +37,19 @@ void a_tensor_is_a_matrix() {
     CHECK(channels.mat().type() == CV_16SC2 && channels.mat().step[0] == 28);
 }
 
+void a_slot_is_a_matrix_to_write() {
+    bips::Producer producer("slot", bips::image("BGR3", 64, 48));
+    bips::Consumer consumer("slot");
+    auto slot = producer.acquire();
+    cv::Mat mat = slot.mat();
+    CHECK(mat.rows == 48 && mat.cols == 64 && mat.type() == CV_8UC3);
+    CHECK(reinterpret_cast<std::byte*>(mat.data) == slot.data());
+    mat.setTo(cv::Scalar(1, 2, 3));
+    slot.publish();
+    CHECK(slot.try_mat().status() == BIPS_UNSUPPORTED);
+    CHECK((consumer.receive().mat().at<cv::Vec3b>(47, 63) == cv::Vec3b(1, 2, 3)));
+}
+
 void what_is_none_is_refused() {
     const auto deep = frame_of("deep", bips::tensor("uint8", {2, 3, 4, 5}));
     CHECK(deep.try_mat().status() == BIPS_UNSUPPORTED);
@@ -53,6 +66,7 @@ int main() {
     if (check_begin() != 0) return 1;
     CASE(an_image_is_a_matrix);
     CASE(a_tensor_is_a_matrix);
+    CASE(a_slot_is_a_matrix_to_write);
     CASE(what_is_none_is_refused);
     return check_end();
 }
