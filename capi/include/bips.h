@@ -515,6 +515,18 @@ typedef struct bips_consumer_state {
      * 1: put out. It is still listed as long as it may read what it holds.
      */
     uint32_t expelled;
+    /**
+     * 1: the producer has no slot now, and it is this consumer that must read or give back frames.
+     */
+    uint32_t in_the_way;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * What it calls itself: its program and host, unless it says otherwise. Text on one line.
+     */
+    char label[72];
 } bips_consumer_state;
 
 /**
@@ -659,6 +671,11 @@ typedef struct bips_producer_stats {
      * How many consume the stream now.
      */
     uint64_t consumers;
+    /**
+     * For how long it has had no slot to write to, in ns: it asked for one in vain, and none has come free since. 0: it
+     * has one. Consumers with `in_the_way` say because of whom; none: the producer itself has them all.
+     */
+    uint64_t stalled_for_ns;
 } bips_producer_stats;
 
 /**
@@ -733,6 +750,10 @@ typedef struct bips_consumer_options {
      * Zeros.
      */
     uint8_t reserved[7];
+    /**
+     * What the producer shows this consumer as, at most 64 bytes on one line; NULL: its program and host.
+     */
+    const char *label;
 } bips_consumer_options;
 
 /**

@@ -777,6 +777,7 @@ struct ConsumerOptions {
     std::string directory = {}; ///< the runtime directory
     bool reconnect = false;     ///< goes on with the next producer of the name when this one ends
     std::int64_t spin_ns = 0;   ///< looks so long before it sleeps; negative: not at all
+    std::string label = {};     ///< what the producer shows it as; empty: its program and host
 };
 
 /// Takes frames from one stream. One thread at a time.
@@ -793,6 +794,7 @@ public:
         c.directory = detail::text(options.directory);
         c.reconnect = options.reconnect;
         c.spin_ns = options.spin_ns;
+        c.label = detail::text(options.label);
         bips_consumer* consumer = nullptr;
         const bips_status status = bips_consumer_connect(name.c_str(), &c, timeout.ns(), &consumer);
         if (status != BIPS_OK) return Result<Consumer>::last(status);

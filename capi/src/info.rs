@@ -79,8 +79,11 @@ pub struct ProducerStats {
     pub pool_bytes: u64,
     /// How many consume the stream now.
     pub consumers: u64,
+    /// For how long it has had no slot to write to, in ns: it asked for one in vain, and none has come free since. 0: it
+    /// has one. Consumers with `in_the_way` say because of whom; none: the producer itself has them all.
+    pub stalled_for_ns: u64,
 }
-sized!(ProducerStats, "bips_producer_stats", 48);
+sized!(ProducerStats, "bips_producer_stats", 56);
 
 impl From<&bips::ProducerStats> for ProducerStats {
     fn from(stats: &bips::ProducerStats) -> Self {
@@ -91,8 +94,13 @@ impl From<&bips::ProducerStats> for ProducerStats {
             expelled: stats.expelled,
             pool_bytes: stats.pool_bytes,
             consumers: stats.consumers.len() as u64,
+            stalled_for_ns: stats.stalled_for.map_or(0, |time| nanoseconds(time).max(1)),
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 /// What a consumer has seen.
@@ -155,11 +163,16 @@ pub struct ConsumerState {
     pub unread: u32,
     /// 1: put out. It is still listed as long as it may read what it holds.
     pub expelled: u32,
+    /// 1: the producer has no slot now, and it is this consumer that must read or give back frames.
+    pub in_the_way: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What it calls itself: its program and host, unless it says otherwise. Text on one line.
+    pub label: [c_char; 72],
 }
 
 impl From<&bips::ConsumerInfo> for ConsumerState {
     fn from(info: &bips::ConsumerInfo) -> Self {
-        let nanoseconds = |time: Duration| time.as_nanos().try_into().unwrap_or(u64::MAX);
         Self {
             received: info.received,
             missed: info.missed,
@@ -174,6 +187,9 @@ impl From<&bips::ConsumerInfo> for ConsumerState {
             held: info.held,
             unread: info.unread,
             expelled: info.expelled.into(),
+            in_the_way: info.in_the_way.into(),
+            reserved: 0,
+            label: fixed(&info.label),
         }
     }
 }

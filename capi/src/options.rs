@@ -71,8 +71,10 @@ pub struct ConsumerOptions {
     pub reconnect: u8,
     /// Zeros.
     pub reserved: [u8; 7],
+    /// What the producer shows this consumer as, at most 64 bytes on one line; NULL: its program and host.
+    pub label: *const c_char,
 }
-sized!(ConsumerOptions, "bips_consumer_options", 40);
+sized!(ConsumerOptions, "bips_consumer_options", 48);
 
 /// Filled by the CPU, or read by it.
 pub const BIPS_USAGE_CPU: u32 = 1;
@@ -185,6 +187,10 @@ pub(crate) unsafe fn consumer(name: &str, options: &ConsumerOptions) -> Outcome<
     // SAFETY: as above.
     if let Some(directory) = unsafe { args::path(options.directory) } {
         builder = builder.directory(directory);
+    }
+    // SAFETY: as above.
+    if let Some(label) = unsafe { text(options.label, "label") }? {
+        builder = builder.label(label);
     }
     if let Some(spin) = spin(options.spin_ns) {
         builder = builder.spin(spin);

@@ -360,6 +360,11 @@ static void texts_are_utf8(void) {
     REFUSES("not UTF-8", make_bytes(not_utf8, 64, &producer));
     REFUSES("not UTF-8", join(not_utf8, NULL, &consumer));
     REFUSES("policy is not UTF-8", join("texts", not_utf8, &consumer));
+    bips_consumer_options labelled = bips_consumer_options_init();
+    labelled.label = not_utf8;
+    REFUSES("label is not UTF-8", bips_consumer_connect("texts", &labelled, 0, &consumer));
+    labelled.label = "two\nlines";
+    REFUSES("at most 64 bytes", bips_consumer_connect("texts", &labelled, 0, &consumer));
     REFUSES("not UTF-8", bips_dtype_parse(not_utf8, &dtype));
     REFUSES("not UTF-8", bips_query(not_utf8, NULL, &info, NULL, 0, NULL));
     for (int i = 0; i < 5; i++) {

@@ -107,7 +107,7 @@ void an_image_has_planes() {
     options.directory = check_directory;
     options.spin_ns = -1;
     TAKE(producer, bips::Producer::try_create("image", options));
-    TAKE(consumer, bips::Consumer::try_connect("image", {"keep-last:2", check_directory, true, -1}, patience));
+    TAKE(consumer, bips::Consumer::try_connect("image", {"keep-last:2", check_directory, true, -1, "recorder"}, patience));
     DOES(producer.try_wait_for_consumers(1, patience));
     {
         TAKE(slot, producer.try_acquire(patience));
@@ -131,8 +131,9 @@ void an_image_has_planes() {
     CHECK(same.slot_bytes == layout.slot_bytes && same.content.fourcc() == layout.content.fourcc());
     TAKE(consumers, producer.try_consumers());
     CHECK(consumers.size() == 1 && consumers[0].keep_last == 2 && consumers[0].held == 1);
+    CHECK(std::string(consumers[0].label) == "recorder" && consumers[0].in_the_way == 0);
     TAKE(stats, producer.try_stats());
-    CHECK(stats.published == 1 && stats.consumers == 1);
+    CHECK(stats.published == 1 && stats.consumers == 1 && stats.stalled_for_ns == 0);
     TAKE(names, bips::try_streams());
     CHECK(names == std::vector<std::string>{"image"});
     TAKE(info, bips::try_query("image"));

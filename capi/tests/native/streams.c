@@ -512,6 +512,7 @@ static void consumers_are_listed(void) {
     OK(bips_query("listed", NULL, &info, states, 3, &count));
     CHECK(count == 2 && info.consumers == 2 && info.published == 1 && info.pid == (uint32_t)getpid());
     CHECK(info.reliable == 1 && info.history == 0 && info.layout.slots == 4 && info.layout.size == sizeof info.layout);
+    CHECK(strchr(states[0].label, '@') != NULL && states[0].in_the_way == 0); /* this program @ this host */
     OK(bips_query("listed", check_directory, &info, NULL, 0, NULL));
     FAILS(BIPS_INVALID_ARGUMENT, "room for 1", bips_query("listed", NULL, &info, states, 1, &count));
     OK(bips_consumer_destroy(first));
