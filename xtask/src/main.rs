@@ -12,6 +12,7 @@ mod python;
 mod shuttle;
 mod soak;
 mod step;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -52,6 +53,10 @@ enum Command {
     Soak(soak::Options),
     /// Throw millions of made-up inputs at every parser of what comes from outside (needs a nightly compiler)
     Fuzz(fuzz::Options),
+    /// Run a command in a virtual machine whose kernel has the drivers for shared buffers (hw-tests/vm/README.md)
+    ///
+    /// The host's files are there, read-only; the status is the command's, 124 if it took too long, 125 without a machine.
+    Vm(vm::Options),
     /// Install the C and C++ package: libraries, headers, files for pkg-config and CMake
     Install(install::Options),
     /// Write the C header and the list of its symbols anew from capi/src
@@ -66,7 +71,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE
@@ -74,9 +79,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
-    match command {
+    let done = match command {
+        // Its status is the command's.
+        Command::Vm(options) => return Ok(vm::run(&workspace, &options)),
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::Test { lanes } => lanes::run(&workspace, &lanes),
         Command::Ci => ci::run(&workspace),
@@ -92,5 +99,6 @@ fn run(command: Command) -> Result<()> {
             println!("{}", environment.python.display());
             Ok(())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
