@@ -5,6 +5,7 @@ mod native;
 mod podman;
 mod pytest;
 mod skips;
+mod vm;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -42,6 +43,8 @@ pub(crate) enum Lane {
     Containers,
     /// The same in podman's, with limits of memory, pauses and a seccomp filter
     Podman,
+    /// The virtual machine with drivers for shared buffers: that it keeps its promises, and what those drivers show
+    Vm,
     /// A process killed at every step of the protocol, and who minds
     Crash,
     /// Peers that break every rule, while honest ones check what they get; BIPS_SCRIBBLES=2000000 for a long run
@@ -75,6 +78,7 @@ impl Lane {
             Self::Native => native::run(workspace, skips),
             Self::Containers => containers::run(workspace, skips),
             Self::Podman => podman::run(workspace, skips),
+            Self::Vm => vm::run(workspace),
             Self::Crash => shown(workspace, skips, "steps"),
             Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Soak => {
