@@ -45,6 +45,8 @@ pub(crate) enum Lane {
     Podman,
     /// The virtual machine with drivers for shared buffers: that it keeps its promises, and what those drivers show
     Vm,
+    /// The same with vkms, vim2m and vicodec, which are built first
+    VmExtra,
     /// A process killed at every step of the protocol, and who minds
     Crash,
     /// Peers that break every rule, while honest ones check what they get; BIPS_SCRIBBLES=2000000 for a long run
@@ -79,6 +81,7 @@ impl Lane {
             Self::Containers => containers::run(workspace, skips),
             Self::Podman => podman::run(workspace, skips),
             Self::Vm => vm::run(workspace),
+            Self::VmExtra => vm::run_extra(workspace),
             Self::Crash => shown(workspace, skips, "steps"),
             Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Soak => {

@@ -53,9 +53,19 @@ impl<'a> Apt<'a> {
 
     /// The packages that one needs.
     pub(super) fn depends(&self, package: &str) -> Result<Vec<String>> {
-        let record = output_of(self.apt("apt-cache").args(["show", "--no-all-versions", package]))
-            .with_context(|| format!("Debian's list has no {package}"))?;
-        Ok(depends(&record))
+        Ok(depends(&self.record(package)?))
+    }
+
+    /// The newest version of a package.
+    pub(super) fn version(&self, package: &str) -> Result<String> {
+        let record = self.record(package)?;
+        let version = record.lines().find_map(|line| line.strip_prefix("Version: "));
+        version.map(str::to_owned).with_context(|| format!("{package} has no version"))
+    }
+
+    fn record(&self, package: &str) -> Result<String> {
+        let record = output_of(self.apt("apt-cache").args(["show", "--no-all-versions", package]));
+        record.with_context(|| format!("Debian's list has no {package}"))
     }
 
     /// Fetches packages and unpacks them into a folder.

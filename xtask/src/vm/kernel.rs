@@ -23,7 +23,7 @@ const CACHE: &str = "BIPS_VM_CACHE";
 /// For another process that fetches it.
 const FETCH_TAKES: Duration = Duration::from_secs(1800);
 /// Begins the names of folders that are being filled.
-const UNFINISHED: &str = "unfinished-";
+pub(super) const UNFINISHED: &str = "unfinished-";
 
 /// In a folder: `vmlinux`, its `config`, the texts `release` and `suite`, `lib/modules/RELEASE`.
 pub(crate) struct Kernel {
@@ -71,7 +71,7 @@ fn cache(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// Held while the file is open, and so gone with the process however that ends.
-fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let started = Instant::now();
     let mut progress = None;

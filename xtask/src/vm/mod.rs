@@ -3,6 +3,7 @@
 
 mod apt;
 mod boot;
+mod extra;
 mod image;
 mod initramfs;
 mod kernel;
@@ -73,6 +74,9 @@ pub(crate) struct Options {
     /// Only fetches the kernel, and prints where it lies
     #[arg(long, conflicts_with = "command")]
     prepare: bool,
+    /// Loads vkms, vim2m and vicodec too, which are built first, once (160 MB to fetch, a compiler)
+    #[arg(long)]
+    extra_modules: bool,
     /// What to run, and its arguments
     #[arg(
         value_name = "CMD",
@@ -99,11 +103,22 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<Kernel> {
     Kernel::get(workspace, &Tools::find()?)
 }
 
+/// The same, with the modules of `--extra-modules`.
+pub(crate) fn prepare_extra(workspace: &Workspace) -> Result<()> {
+    extra::make(workspace, &Tools::find()?, &prepare(workspace)?)
+}
+
 fn end(workspace: &Workspace, options: &Options) -> Result<u8> {
     let tools = Tools::find()?;
-    let modules = modules::wanted(options.modules.as_deref())?;
+    let mut modules = modules::wanted(options.modules.as_deref())?;
     let out = options.out.as_deref().map(shared).transpose()?;
     let kernel = prepare(workspace)?;
+    if options.extra_modules {
+        extra::make(workspace, &tools, &kernel)?;
+        for name in extra::MODULES {
+            modules.push(name.parse()?);
+        }
+    }
     if options.prepare {
         println!("{}", kernel.folder.display());
         return Ok(0);

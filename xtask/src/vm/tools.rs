@@ -31,7 +31,7 @@ impl Tools {
             (qemu, busybox, depmod) => {
                 let missing = [
                     qemu.is_none().then_some("qemu-system-x86_64"),
-                    busybox.is_none().then_some("a statically linked busybox"),
+                    busybox.is_none().then_some("statically linked busybox"),
                     depmod.is_none().then_some("depmod"),
                 ];
                 let missing: Vec<_> = missing.into_iter().flatten().collect();

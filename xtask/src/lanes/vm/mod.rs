@@ -2,6 +2,7 @@
 
 mod cases;
 mod endings;
+mod extra;
 
 use std::env;
 use std::fs::{self, File};
@@ -22,10 +23,26 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
         return Ok(Outcome::Skipped(format!("there is no virtual machine here: {error:#}")));
     }
     workspace.build_cli()?;
-    let lane = VmLane::new(workspace)?;
+    all(workspace, "vm-lane", cases::ALL.iter().chain(endings::ALL))
+}
+
+/// With the drivers that have to be built. A lane of its own, since that takes a compiler and a fetch.
+pub(crate) fn run_extra(workspace: &Workspace) -> Result<Outcome> {
+    if let Err(error) = vm::prepare_extra(workspace) {
+        return Ok(Outcome::Skipped(format!("the drivers can't be built here: {error:#}")));
+    }
+    all(workspace, "vm-extra-lane", extra::ALL)
+}
+
+/// Runs all cases, even when one fails.
+fn all<'a>(
+    workspace: &Workspace,
+    folder: &str,
+    cases: impl IntoIterator<Item = &'a Case>,
+) -> Result<Outcome> {
+    let lane = VmLane::new(workspace, folder)?;
     let mut failed = Vec::new();
-    // All of them, even when one fails.
-    for case in cases::ALL.iter().chain(endings::ALL) {
+    for case in cases {
         let started = Instant::now();
         let result = (case.run)(&lane);
         let took = started.elapsed().as_secs_f64();
@@ -61,8 +78,8 @@ struct VmLane {
 }
 
 impl VmLane {
-    fn new(workspace: &Workspace) -> Result<Self> {
-        let folder = workspace.target.join("vm-lane");
+    fn new(workspace: &Workspace, folder: &str) -> Result<Self> {
+        let folder = workspace.target.join(folder);
         // Left by a run that failed.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
