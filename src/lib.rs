@@ -76,7 +76,7 @@ pub use backend::{
     Requirements, Usage,
 };
 #[cfg(not(any(bips_loom, bips_shuttle)))]
-pub use consumer::{Consumer, ConsumerBuilder, ConsumerStats, Ending};
+pub use consumer::{Closer, Consumer, ConsumerBuilder, ConsumerStats, Ending};
 pub use describe::{Content, DType, Description, Fourcc, MAX_DIMS, MAX_METADATA, MAX_PLANES, Plane, Shape};
 pub use error::{AcquireError, Error, ErrorKind, ReceiveError, Result};
 pub use fence::{Fence, Timeline};

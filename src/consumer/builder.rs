@@ -1,5 +1,6 @@
 //! From wishes to a seat at a stream.
 
+use super::closer::Closing;
 use super::{Consumer, ConsumerStats, label};
 use crate::plan::Registry;
 use crate::session::{ANSWER, Joining, Patience};
@@ -126,6 +127,7 @@ impl ConsumerBuilder {
             None => return Err(joining.why_not()),
         };
         Ok(Consumer {
+            closing: Closing::of(&attachment),
             cache: vec![None; attachment.pool.len() as usize],
             attachment,
             name,

@@ -1,11 +1,13 @@
 //! A consumer: takes frames from a stream.
 
 mod builder;
+mod closer;
 mod label;
 mod receive;
 
 pub use builder::ConsumerBuilder;
 pub(crate) use builder::{DEFAULT_SPIN, single_cpu};
+pub use closer::Closer;
 
 use crate::backend::BackendInfo;
 use crate::error::ReceiveError;
@@ -16,6 +18,7 @@ use crate::signaler::Policy;
 use crate::stream::StreamName;
 use crate::sys::fork;
 use crate::{Content, Error, ErrorKind, Result};
+use closer::Closing;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +76,7 @@ pub struct Consumer {
     stats: ConsumerStats,
     /// Why the last attempt to go on with a new producer failed.
     refusal: Option<Error>,
+    closing: Arc<Closing>,
     process: u32,
 }
 
@@ -102,7 +106,21 @@ impl Consumer {
         self.attachment.poll_fd()
     }
 
-    /// How the stream ended, once it has. Frames published before may still be there to receive.
+    /// What closes this consumer from another thread: a receive that waits then ends.
+    pub fn closer(&self) -> Closer {
+        Closer(self.closing.clone())
+    }
+
+    /// As [`Closer::close`], and gives up at once what it has not read.
+    pub fn close(&mut self) {
+        self.closing.close();
+        if self.check_fork().is_ok() {
+            self.attachment.subscriber.resign();
+        }
+    }
+
+    /// How the stream ended, once it has; that this consumer was closed is no end of it. Frames published before may
+    /// still be there to receive.
     pub fn ending(&self) -> Option<Ending> {
         // Whoever was put out has not received what came after, however the stream ended then.
         if self.attachment.subscriber.is_expelled() {
@@ -146,6 +164,12 @@ impl Consumer {
 
     /// Why no more frames come.
     fn explain_end(&self) -> String {
+        if self.closing.is_closed() {
+            return format!(
+                "this consumer of {} was closed by its own program; connect again to go on",
+                self.name
+            );
+        }
         let how = match self.ending() {
             Some(Ending::Expelled) => {
                 "put this consumer out because it held the stream up; release frames sooner or use keep-last, and"

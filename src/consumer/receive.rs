@@ -46,6 +46,9 @@ impl Consumer {
         if self.process != fork::process_number() {
             return Err(ReceiveError::Forked);
         }
+        if self.closing.is_closed() {
+            return self.resign();
+        }
         match self.attachment.subscriber.take() {
             Ok(Some(taken)) => Ok(Some(taken)),
             Ok(None) if !self.attachment.has_ended() => Ok(None),
@@ -61,6 +64,14 @@ impl Consumer {
             None if !self.reconnect => Err(ReceiveError::Closed),
             taken => Ok(taken),
         }
+    }
+
+    /// Closed by its own program. The thread that receives is the one to say that it reads no further: beside a take of
+    /// its own that word could be lost.
+    #[cold]
+    fn resign(&self) -> Result<Option<Taken>, ReceiveError> {
+        self.attachment.subscriber.resign();
+        Err(ReceiveError::Closed)
     }
 
     #[cold]
@@ -92,7 +103,7 @@ impl Consumer {
     /// afterwards readable, or its signal announced.
     fn pause(&self, left: Option<Option<Duration>>) {
         let attachment = &self.attachment;
-        let gone = || attachment.is_gone();
+        let gone = || attachment.is_gone() || self.closing.is_closed();
         let Some(poll) = attachment.poll() else {
             if let Some(left) = left {
                 attachment.subscriber.park(left, gone);
@@ -178,9 +189,12 @@ impl Consumer {
         let root = self.directory.as_deref();
         let joining =
             self.joining.get_or_insert_with(|| Joining::new(root, &self.name, self.policy, &self.label));
-        let patience = Patience { deadline, answer: Duration::ZERO, interrupt: None };
+        let closing = self.closing.clone();
+        let closed = || closing.is_closed();
+        let patience = Patience { deadline, answer: Duration::ZERO, interrupt: Some(&closed) };
         let mut attachment = match joining.advance(&self.registry, &patience) {
             Ok(Some(attachment)) => attachment,
+            Ok(None) if closed() => return Err(ReceiveError::Closed),
             Ok(None) => return Err(ReceiveError::Timeout),
             Err(error) => {
                 self.joining = None;
@@ -204,6 +218,7 @@ impl Consumer {
             self.expected = None;
         }
         self.attachment = Arc::new(attachment);
+        self.closing.moved(&self.attachment);
         Ok(())
     }
 }

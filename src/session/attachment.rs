@@ -92,12 +92,18 @@ impl Watch for Link {
     /// Watched for its end only: the producer is gone, or found that we broke the protocol.
     fn ready(&self) -> Verdict {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
+        self.wake_self();
+        Verdict::End
+    }
+}
+
+impl Link {
+    fn wake_self(&self) {
         self.subscriber.wake_self();
         // Itself too: a producer that puts us out may have wiped the word, and with it the number of our wait.
         if let Some(poll) = self.poll.get() {
             poll.ring();
         }
-        Verdict::End
     }
 }
 
@@ -119,6 +125,11 @@ impl Attachment {
     /// Whether the producer's process is gone or hung up. Frames it published before are still there.
     pub(crate) fn is_gone(&self) -> bool {
         self.link.gone.load(Acquire) // ORDERING: pairs with the store in `Link::ready`
+    }
+
+    /// Wakes this consumer's own sleeper, and makes its poll descriptor readable. Call after writing the reason.
+    pub(crate) fn wake_self(&self) {
+        self.link.wake_self();
     }
 
     /// Whether no more frames will come here.

@@ -38,21 +38,28 @@ impl Chunk {
 
 /// Tells this process from those it was forked from: a handle that remembers another number was made before a fork.
 #[inline]
-pub(crate) fn process_number() -> u32 {
+pub fn process_number() -> u32 {
     PROCESS.load(Relaxed) // changes only in the child's one thread, before anything of ours runs there
 }
 
 /// A static that a forked child gets anew. Behind a plain lock it could never be used again in a child forked while
 /// another thread held the lock.
-pub(crate) struct PerProcess<T: 'static>(AtomicPtr<(u32, T)>);
+pub struct PerProcess<T: 'static>(AtomicPtr<(u32, T)>);
+
+impl<T> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl<T> PerProcess<T> {
-    pub(crate) const fn new() -> Self {
+    /// None made yet.
+    pub const fn new() -> Self {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     /// This process's, made on first use. A parent's stays behind in the child: a leak of one for each fork.
-    pub(crate) fn get(&self, make: fn() -> T) -> &'static T {
+    pub fn get(&self, make: fn() -> T) -> &'static T {
         loop {
             let current = self.0.load(Acquire); // ORDERING: sees the value whole, pairs with the exchange below
             // SAFETY: null, or leaked below and never freed.

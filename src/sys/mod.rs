@@ -12,6 +12,7 @@ mod segment;
 pub(crate) mod socket;
 
 pub(crate) use clock::Clock;
+pub use fork::{PerProcess, process_number};
 pub use map::Mapping;
 pub use memory::SegmentMemory;
 pub use segment::{Segment, Sharing};
