@@ -15,15 +15,21 @@
  * once: by its ..._destroy, or as its function says.
  *
  * Threads. Any thread may call any function. One consumer or writable frame serves one thread at a time: a second one is
- * refused with BIPS_INVALID_ARGUMENT. Producers and frames serve any number.
+ * refused with BIPS_INVALID_ARGUMENT. Producers and frames serve any number. No function is for signal handlers.
  *
- * Fork. In a forked child handles of the parent answer BIPS_FORKED, and can be ended.
+ * Shutting down. bips_producer_close and bips_consumer_close are for any thread, and end what waits with that handle in
+ * another: BIPS_CLOSED. A bips_consumer_connect that waits for its producer has no handle yet: give it a timeout, and
+ * look between two calls whether to go on.
+ *
+ * Fork. In a forked child handles of the parent answer BIPS_FORKED, and can be ended: by ..._destroy, by
+ * bips_writable_frame_cancel, by bips_frame_release without a fence.
  *
  * Structures that begin with `size` may grow in later versions. The bips_..._init functions at the end set it, and all
  * else to zero, which is the default everywhere.
  *
  * Pointers that are not handles must be NULL or point to what the function says: text ends with a NUL, an array has as
- * many elements as its count. Times are in nanoseconds; a timeout of 0 tries once, a negative one waits for ever.
+ * many elements as its count. Functions of yours that bips calls must neither throw nor jump out of it. Times are in
+ * nanoseconds; a timeout of 0 tries once, a negative one waits for ever.
  */
 
 #include <stddef.h>
@@ -235,6 +241,11 @@ typedef int32_t bips_check_status;
 #endif // __cplusplus
 
 /**
+ * A tensor of `dlpack/dlpack.h` as it was before version 1.
+ */
+typedef struct DLManagedTensor DLManagedTensor;
+
+/**
  * A tensor of `dlpack/dlpack.h`, version 1.
  */
 typedef struct DLManagedTensorVersioned DLManagedTensorVersioned;
@@ -289,7 +300,7 @@ typedef struct bips_dtype {
 
 /**
  * How bips asks a timeline of yours, for instance one of CUDA events. Called by the thread that publishes or releases
- * a frame; must neither throw nor jump out.
+ * a frame; must neither throw, nor jump out, nor fork.
  */
 typedef struct bips_timeline_functions {
     /**
@@ -388,7 +399,7 @@ typedef struct bips_content {
 } bips_content;
 
 /**
- * How a pool lies and what its frames hold.
+ * How a pool lies and what its frames hold. It stands within bips_stream_info, so it never grows.
  */
 typedef struct bips_layout {
     /**
@@ -914,7 +925,7 @@ bips_status bips_dtype_parse(const char *name, struct bips_dtype *dtype);
 const char *bips_dtype_name(struct bips_dtype dtype);
 
 /**
- * Makes a timeline of your functions.
+ * Makes a timeline of your functions. When that fails `destroy` is not called: the context is still yours.
  */
 bips_status bips_timeline_create(const struct bips_timeline_functions *functions,
                                  struct bips_timeline **timeline);
@@ -939,7 +950,7 @@ bips_status bips_query(const char *name,
 
 /**
  * Calls `each` with the name of every stream whose producer lives, sorted. `directory` as in the options. The name is
- * valid during the call.
+ * valid during the call, which must neither throw nor jump out.
  *
  * BIPS_NOT_FOUND or BIPS_ACCESS_DENIED for the runtime directory itself.
  */
@@ -1005,17 +1016,17 @@ bips_status bips_producer_get_consumers(const struct bips_producer *producer,
                                         size_t *count);
 
 /**
- * Ends the stream and gives the name back. Consumers keep what they hold and drain what was published. Doing it again
- * is nothing.
+ * Ends the stream and gives the name back. Consumers keep what they hold and drain what was published. Calls of other
+ * threads that wait with it return BIPS_CLOSED. Doing it again is nothing.
  */
 bips_status bips_producer_close(const struct bips_producer *producer);
 
 /**
- * Closes the producer and ends the handle. Frames acquired from it stay valid, but can't be published any more. NULL is
- * nothing.
+ * Closes the producer and ends the handle. Calls of other threads that wait with it return first, with BIPS_CLOSED.
+ * Frames acquired from it stay valid, but can't be published any more. NULL is nothing.
  *
- * BIPS_INVALID_ARGUMENT while another thread is still in a call with it: it is closed, which such a call learns, and can
- * be destroyed when that has returned.
+ * BIPS_INVALID_ARGUMENT when another thread's call has not returned within 2 seconds: the producer is closed then, and
+ * can be destroyed when that has returned.
  */
 bips_status bips_producer_destroy(struct bips_producer *producer);
 
@@ -1033,7 +1044,7 @@ bips_status bips_writable_frame_get_content(const struct bips_writable_frame *fr
 /**
  * Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
  * which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
- * Only what is no handle, of a frame or a timeline, and a structure of a wrong size leave it as it was.
+ * Only what is no handle of this process, of a frame or a timeline, and a structure of a wrong size leave it as it was.
  *
  * BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
  * reports.
@@ -1089,7 +1100,7 @@ bips_status bips_consumer_poll_fd(const struct bips_consumer *consumer,
                                   int *fd);
 
 /**
- * How the stream ended for this consumer, or that it has not.
+ * How the stream ended for this consumer, or that it has not: to be closed is no end of the stream.
  */
 bips_status bips_consumer_get_ending(const struct bips_consumer *consumer, bips_ending *ending);
 
@@ -1104,9 +1115,18 @@ bips_status bips_consumer_get_layout(const struct bips_consumer *consumer, struc
 bips_status bips_consumer_get_stats(const struct bips_consumer *consumer, struct bips_consumer_stats *stats);
 
 /**
- * Leaves the stream and ends the handle. Frames that are leased stay valid. NULL is nothing.
+ * Reads no more: every receive of this consumer is BIPS_CLOSED from now on, also one that another thread waits in. For
+ * any thread; doing it again is nothing. Frames that are leased stay valid. What was not read no longer holds the
+ * producer back, at the latest when the receive that waited has returned.
+ */
+bips_status bips_consumer_close(const struct bips_consumer *consumer);
+
+/**
+ * Leaves the stream and ends the handle. A call of another thread that waits with it returns first, with BIPS_CLOSED.
+ * Frames that are leased stay valid. NULL is nothing.
  *
- * BIPS_INVALID_ARGUMENT while another thread is in a call with it: wait until that has returned.
+ * BIPS_INVALID_ARGUMENT when another thread's call has not returned within 2 seconds: the consumer is closed then, and
+ * can be destroyed when that has returned.
  */
 bips_status bips_consumer_destroy(struct bips_consumer *consumer);
 
@@ -1147,7 +1167,7 @@ bips_status bips_frame_fd(const struct bips_frame *frame,
 /**
  * Gives the frame back once `done` (NULL: now), and ends the handle. NULL instead of a frame is nothing. The slot is
  * free when everything made from the frame, such as DLPack tensors, is gone too. The handle ends also when the fence
- * reports an error; only a wrong handle leaves things as they were.
+ * reports an error; only a wrong handle, or a fence of the parent in a forked child, leaves things as they were.
  */
 bips_status bips_frame_release(struct bips_frame *frame,
                                const struct bips_fence *done);
@@ -1171,13 +1191,23 @@ bips_status bips_private_view_destroy(struct bips_private_view *view);
 /**
  * The frame as a DLPack tensor over the same memory: of plane `plane` of an image, from 0, or of all of it for -1. It
  * says that it is read-only unless the stream is writable, and holds the lease: the frame may be released. Its taker
- * calls its `deleter` once, on any thread; `at::fromDLPack` and the like do.
+ * calls its `deleter` once, on any thread; libtorch's `at::fromDLPackVersioned` and the like do.
  *
  * BIPS_INVALID_ARGUMENT when there is no such plane; BIPS_FORKED.
  */
 bips_status bips_frame_dlpack(const struct bips_frame *frame,
                               int32_t plane,
                               struct DLManagedTensorVersioned **tensor);
+
+/**
+ * The same as a tensor of DLPack before version 1, for `at::fromDLPack` and others that take no newer one. It can't say
+ * that it is read-only: unless the stream is writable, whoever writes to it ends with SIGSEGV.
+ *
+ * BIPS_INVALID_ARGUMENT when there is no such plane; BIPS_FORKED.
+ */
+bips_status bips_frame_dlpack_legacy(const struct bips_frame *frame,
+                                     int32_t plane,
+                                     struct DLManagedTensor **tensor);
 
 /**
  * The slot as a DLPack tensor to write into, laid out as the stream's frames are. The slot is not taken again before the
@@ -1190,8 +1220,17 @@ bips_status bips_writable_frame_dlpack(const struct bips_writable_frame *frame,
                                        struct DLManagedTensorVersioned **tensor);
 
 /**
- * Tries what this machine can do, and calls `each` with every check. What it is called with is valid during the call.
- * `directory` as in the options.
+ * The same as a tensor of DLPack before version 1.
+ *
+ * BIPS_INVALID_ARGUMENT when there is no such plane; BIPS_FORKED.
+ */
+bips_status bips_writable_frame_dlpack_legacy(const struct bips_writable_frame *frame,
+                                              int32_t plane,
+                                              struct DLManagedTensor **tensor);
+
+/**
+ * Tries what this machine can do, and calls `each` with every check. What it is called with is valid during the call,
+ * which must neither throw nor jump out. `directory` as in the options.
  */
 bips_status bips_doctor(const char *directory,
                         void (*each)(const struct bips_check *check, void *context),

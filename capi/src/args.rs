@@ -26,11 +26,15 @@ macro_rules! sized {
         }
         const _: () = {
             assert!(std::mem::offset_of!($type, size) == 0);
-            assert!(size_of::<$type>() >= $first, "a structure never shrinks");
+            // When one grows, the first size stays here beside the new one.
+            assert!(size_of::<$type>() == $first, "programs were made with another size");
         };
     };
 }
 pub(crate) use sized;
+
+const _: () =
+    assert!(size_of::<usize>() == 8, "handles are 64-bit numbers, and bips.h is for 64-bit systems");
 
 /// How much beyond what we know a caller's structure may be: more is no size but garbage.
 const LARGEST: usize = 1 << 16;

@@ -7,8 +7,11 @@ use crate::info::{ConsumerStats, Layout};
 use crate::options::{self, ConsumerOptions};
 use crate::status::Status::{BIPS_CLOSED, BIPS_TIMEOUT};
 use crate::status::{Failure, Outcome, Status, call};
-use bips::{ReceiveError, Wait};
+use bips::sys::PerProcess;
+use bips::{Closer, ReceiveError, Wait};
+use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes frames from one stream. One thread at a time, others are refused; any thread.
 #[allow(non_camel_case_types, reason = "as C writes them")]
@@ -20,6 +23,13 @@ struct Consumer {
     room: Option<Room<Leased>>,
 }
 handled!(Consumer, bips_consumer, 2, "a consumer");
+
+/// What closes the consumer of a handle: beside the table, since the consumer itself belongs to the thread that waits.
+static CLOSERS: PerProcess<Mutex<HashMap<usize, Closer>>> = PerProcess::new();
+
+fn closers() -> MutexGuard<'static, HashMap<usize, Closer>> {
+    CLOSERS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How a stream ended for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +70,10 @@ pub unsafe extern "C" fn bips_consumer_connect(
         // SAFETY: as the header says of what the structure points to.
         let builder = unsafe { options::consumer(name, &options) }?;
         let connected = builder.wait(args::wait(timeout_ns)).connect()?;
-        place.put(handle::insert(Consumer { consumer: connected, room: None })?);
+        let closer = connected.closer();
+        let handle = handle::insert(Consumer { consumer: connected, room: None })?;
+        closers().insert(handle.addr(), closer);
+        place.put(handle);
         Ok(())
     })
 }
@@ -150,7 +163,7 @@ pub unsafe extern "C" fn bips_consumer_poll_fd(consumer: *const bips_consumer, f
     })
 }
 
-/// How the stream ended for this consumer, or that it has not.
+/// How the stream ended for this consumer, or that it has not: to be closed is no end of the stream.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_consumer_get_ending(
     consumer: *const bips_consumer,
@@ -211,16 +224,44 @@ pub unsafe extern "C" fn bips_consumer_get_stats(
     })
 }
 
-/// Leaves the stream and ends the handle. Frames that are leased stay valid. NULL is nothing.
+/// Reads no more: every receive of this consumer is BIPS_CLOSED from now on, also one that another thread waits in. For
+/// any thread; doing it again is nothing. Frames that are leased stay valid. What was not read no longer holds the
+/// producer back, at the latest when the receive that waited has returned.
+#[unsafe(no_mangle)]
+pub extern "C" fn bips_consumer_close(consumer: *const bips_consumer) -> Status {
+    call(|| {
+        close(consumer);
+        // Nobody is in a call with it: then nobody else gives up what it has not read.
+        match handle::exclusive::<Consumer>(consumer) {
+            Ok(mut alone) => alone.consumer.close(),
+            Err(failure) if !handle::is_valid::<Consumer>(consumer) => return Err(failure),
+            Err(_) => {}
+        }
+        Ok(())
+    })
+}
+
+fn close(consumer: *const bips_consumer) {
+    let closer = closers().get(&consumer.addr()).cloned();
+    if let Some(closer) = closer {
+        closer.close();
+    }
+}
+
+/// Leaves the stream and ends the handle. A call of another thread that waits with it returns first, with BIPS_CLOSED.
+/// Frames that are leased stay valid. NULL is nothing.
 ///
-/// BIPS_INVALID_ARGUMENT while another thread is in a call with it: wait until that has returned.
+/// BIPS_INVALID_ARGUMENT when another thread's call has not returned within 2 seconds: the consumer is closed then, and
+/// can be destroyed when that has returned.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_consumer_destroy(consumer: *mut bips_consumer) -> Status {
     call(|| {
         if consumer.is_null() {
             Ok(())
         } else {
-            drop(handle::exclusive::<Consumer>(consumer)?.into_inner());
+            close(consumer);
+            handle::remove::<Consumer>(consumer)?;
+            closers().remove(&consumer.addr());
             Ok(())
         }
     })

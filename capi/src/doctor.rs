@@ -36,8 +36,8 @@ pub struct Check {
     pub status: CheckStatus,
 }
 
-/// Tries what this machine can do, and calls `each` with every check. What it is called with is valid during the call.
-/// `directory` as in the options.
+/// Tries what this machine can do, and calls `each` with every check. What it is called with is valid during the call,
+/// which must neither throw nor jump out. `directory` as in the options.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_doctor(
     directory: *const c_char,

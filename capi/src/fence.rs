@@ -1,7 +1,7 @@
 //! Fences: a point on the caller's own timeline of device work.
 
 use crate::args::{Place, Sized, read, sized};
-use crate::handle::{self, handled};
+use crate::handle::{self, Room, handled};
 use crate::status::{Outcome, Status, call, invalid};
 use bips::{Error, ErrorKind, Fence, Result};
 use std::ffi::c_void;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub struct bips_timeline(());
 
 /// How bips asks a timeline of yours, for instance one of CUDA events. Called by the thread that publishes or releases
-/// a frame; must neither throw nor jump out.
+/// a frame; must neither throw, nor jump out, nor fork.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct TimelineFunctions {
@@ -108,7 +108,7 @@ impl Drop for Theirs {
 struct Timeline(Arc<Theirs>);
 handled!(Timeline, bips_timeline, 5, "a timeline");
 
-/// Makes a timeline of your functions.
+/// Makes a timeline of your functions. When that fails `destroy` is not called: the context is still yours.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_timeline_create(
     functions: *const TimelineFunctions,
@@ -125,7 +125,8 @@ pub unsafe extern "C" fn bips_timeline_create(
         if functions.value.is_none() {
             return Err(invalid("a timeline needs a function `value`"));
         }
-        place.put(handle::insert(Timeline(Arc::new(Theirs(functions))))?);
+        let room = Room::reserve()?; // before it is ours: what fails from here on would call `destroy`
+        place.put(room.fill(Timeline(Arc::new(Theirs(functions)))));
         Ok(())
     })
 }

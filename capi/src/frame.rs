@@ -4,8 +4,7 @@ use crate::args::{Answer, Place, sized};
 use crate::content::Content;
 use crate::fence::{bips_fence, fence};
 use crate::handle::{self, handled};
-use crate::status::Status::BIPS_FORKED;
-use crate::status::{Failure, Outcome, Status, call, invalid};
+use crate::status::{Outcome, Status, call, invalid};
 use bips::Frame;
 use std::ffi::{c_int, c_void};
 use std::os::fd::IntoRawFd;
@@ -35,17 +34,12 @@ impl Leased {
     }
 
     /// The lease, to be kept beside the handle.
-    ///
-    /// # Errors
-    /// `Forked`, since this process has none.
     pub(crate) fn share(handle: *const bips_frame) -> Outcome<Arc<Frame>> {
         // Nobody has to wait for what is shared already.
         if let Self::Shared(frame) = &*handle::shared::<Self>(handle)? {
-            check(frame)?;
             return Ok(frame.clone());
         }
         let mut leased = handle::exclusive_soon::<Self>(handle)?;
-        check(leased.frame())?;
         let frame = match std::mem::replace(&mut *leased, Self::Moving) {
             Self::Alone(frame) => Arc::new(frame),
             Self::Shared(frame) => frame,
@@ -54,15 +48,6 @@ impl Leased {
         *leased = Self::Shared(frame.clone());
         Ok(frame)
     }
-}
-
-/// Whether this process has the lease.
-fn check(frame: &Frame) -> Outcome {
-    if frame.is_forked() {
-        let message = c"the frame was received before a fork; its lease is the parent's";
-        return Err(Failure::Plain(BIPS_FORKED, message));
-    }
-    Ok(())
 }
 
 /// All there is to know of a frame. What it points to is valid until the frame is released.
@@ -168,7 +153,6 @@ pub unsafe extern "C" fn bips_frame_copy(
                 "{size} bytes from {offset} on are not in the slot, which has {slot}"
             )));
         }
-        check(frame)?;
         if size == 0 {
             return Ok(());
         }
@@ -200,7 +184,7 @@ pub unsafe extern "C" fn bips_frame_fd(frame: *const bips_frame, fd: *mut c_int,
 
 /// Gives the frame back once `done` (NULL: now), and ends the handle. NULL instead of a frame is nothing. The slot is
 /// free when everything made from the frame, such as DLPack tensors, is gone too. The handle ends also when the fence
-/// reports an error; only a wrong handle leaves things as they were.
+/// reports an error; only a wrong handle, or a fence of the parent in a forked child, leaves things as they were.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_frame_release(frame: *mut bips_frame, done: *const bips_fence) -> Status {
     call(|| {

@@ -5,6 +5,8 @@
 //! excludes. Tables only grow, so looking something up takes no lock (ADR 13).
 
 use crate::status::{Failure, Outcome, invalid};
+use bips::sys::process_number;
+use bips::{Error, ErrorKind};
 use std::cell::{Cell as Local, UnsafeCell};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -80,6 +82,8 @@ struct Cell<T> {
     state: AtomicU64,
     /// Of a free cell the next one, as its index and 1.
     next: AtomicU32,
+    /// In which process the object was made.
+    process: AtomicU32,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
@@ -138,6 +142,7 @@ impl<T> Table<T> {
                 .map(|_| Cell {
                     state: AtomicU64::new(0),
                     next: AtomicU32::new(0),
+                    process: AtomicU32::new(0),
                     value: UnsafeCell::new(MaybeUninit::uninit()),
                 })
                 .collect();
@@ -277,6 +282,7 @@ impl<T: Handled> Room<T> {
         let cell = self.cell.take().expect("until it is filled");
         // SAFETY: the cell was free, and nobody else has its handle yet.
         unsafe { (*cell.value.get()).write(value) };
+        cell.process.store(process_number(), Relaxed); // published with the object
         // ORDERING: publishes the object, pairs with the exchanges in `shared` and `exclusive`
         cell.state.store(u64::from(self.key.generation) << 32, Release);
         self.key.handle::<T>()
@@ -296,14 +302,26 @@ pub(crate) fn insert<T: Handled>(value: T) -> Outcome<*mut T::Handle> {
     Ok(Room::reserve()?.fill(value))
 }
 
+/// The cell that a handle speaks of, whatever is in it now.
 #[inline]
-fn find<T: Handled>(handle: *const T::Handle) -> Outcome<(Key, &'static Cell<T>)> {
+fn spoken_of<T: Handled>(handle: *const T::Handle) -> Outcome<(Key, &'static Cell<T>)> {
     let key = Key::of::<T>(handle)?;
     match T::table().cell(key.index) {
         // An even generation is that of a free cell.
         Some(cell) if key.generation % 2 == 1 => Ok((key, cell)),
         _ => Err(gone::<T>()),
     }
+}
+
+#[inline]
+fn find<T: Handled>(handle: *const T::Handle) -> Outcome<(Key, &'static Cell<T>)> {
+    let (key, cell) = spoken_of::<T>(handle)?;
+    if cell.is_inherited() { Err(forked::<T>(&key, cell)) } else { Ok((key, cell)) }
+}
+
+/// Whether there is something behind a handle, in use or not.
+pub(crate) fn is_valid<T: Handled>(handle: *const T::Handle) -> bool {
+    find::<T>(handle).is_ok_and(|(key, cell)| key.fits(cell.state.load(Relaxed)))
 }
 
 /// An object in use by this thread, perhaps by others too.
@@ -457,6 +475,13 @@ impl<T: Handled> Drop for Exclusive<T> {
 }
 
 impl<T> Cell<T> {
+    /// Whether its object was made before a fork, which this process came from. Nobody here uses it, whatever its state
+    /// says: that is of threads that the parent has.
+    #[inline]
+    fn is_inherited(&self) -> bool {
+        self.process.load(Relaxed) != process_number() // written before the fork, or by who made the handle known here
+    }
+
     /// Has the object to itself from now on, or else says in what state the cell is.
     #[inline]
     fn seize(&self, key: &Key) -> Result<(), u64> {
@@ -473,8 +498,32 @@ impl<T> Cell<T> {
 
 /// Ends a handle, and with it what is behind it.
 pub(crate) fn remove<T: Handled>(handle: *const T::Handle) -> Outcome {
+    let (key, cell) = spoken_of::<T>(handle)?;
+    if cell.is_inherited() {
+        return cell.disown(key);
+    }
     drop(exclusive_soon::<T>(handle)?.into_inner());
     Ok(())
+}
+
+impl<T: Handled> Cell<T> {
+    /// Ends the handle of an object that a fork left here.
+    fn disown(&'static self, key: Key) -> Outcome {
+        let state = self.state.load(Relaxed);
+        let next = u64::from(key.generation.wrapping_add(1)) << 32;
+        // ORDERING: as `seize`; of the child's own threads one does it
+        if !key.fits(state) || self.state.compare_exchange(state, next, Acquire, Relaxed).is_err() {
+            return Err(gone::<T>());
+        }
+        // In the middle of a call of a thread that is not here the object may be in two pieces, or locked for ever: then
+        // it stays where it is, as memory that nobody uses.
+        if state as u32 == 0 {
+            // SAFETY: there was an object, and nobody can reach it any more after the exchange above.
+            drop(unsafe { self.value().read() });
+        }
+        drop(Vacated { index: key.index, cell: self });
+        Ok(())
+    }
 }
 
 #[cold]
@@ -491,6 +540,20 @@ fn gone<T: Handled>() -> Failure {
     invalid(format!(
         "this handle of {} is not valid any more: it was destroyed, published or released",
         T::NAME
+    ))
+}
+
+#[cold]
+fn forked<T: Handled>(key: &Key, cell: &Cell<T>) -> Failure {
+    if !key.fits(cell.state.load(Relaxed)) {
+        return gone::<T>();
+    }
+    Failure::Told(Error::new(
+        ErrorKind::Forked,
+        format!(
+            "this handle of {} is the parent's, from before a fork; end it here, and make one in the child",
+            T::NAME
+        ),
     ))
 }
 

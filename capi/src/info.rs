@@ -1,6 +1,6 @@
 //! Facts of streams, for people and for programs that watch over them.
 
-use crate::args::{self, Answer, Place, sized};
+use crate::args::{self, Answer, Place, Sized, sized};
 use crate::content::Content;
 use crate::status::{Outcome, Status, call, invalid, text};
 use std::ffi::{c_char, c_void};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Bytes of a memory kind's name, with its NUL.
 pub const BIPS_KIND_SIZE: usize = 40;
 
-/// How a pool lies and what its frames hold.
+/// How a pool lies and what its frames hold. It stands within bips_stream_info, so it never grows.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Layout {
@@ -31,6 +31,8 @@ pub struct Layout {
     pub content: Content,
 }
 sized!(Layout, "bips_layout", 368);
+const _: () =
+    assert!(size_of::<Layout>() == Layout::FIRST, "what stands within another structure never grows");
 
 impl Layout {
     pub(crate) fn of(
@@ -298,7 +300,7 @@ pub unsafe extern "C" fn bips_query(
 }
 
 /// Calls `each` with the name of every stream whose producer lives, sorted. `directory` as in the options. The name is
-/// valid during the call.
+/// valid during the call, which must neither throw nor jump out.
 ///
 /// BIPS_NOT_FOUND or BIPS_ACCESS_DENIED for the runtime directory itself.
 #[unsafe(no_mangle)]

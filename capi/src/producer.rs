@@ -4,7 +4,7 @@ use crate::args::{self, Answer, Place, read};
 use crate::handle::{self, handled};
 use crate::info::{ConsumerState, Layout, ProducerStats, give_consumers};
 use crate::options::{self, ProducerOptions};
-use crate::status::Status::{BIPS_CLOSED, BIPS_FORKED, BIPS_TIMEOUT};
+use crate::status::Status::{BIPS_CLOSED, BIPS_TIMEOUT};
 use crate::status::{Failure, Outcome, Status, call};
 use crate::writable_frame::{Slot, Writable, bips_writable_frame};
 use bips::{AcquireError, Wait};
@@ -88,9 +88,6 @@ fn acquire(producer: *const bips_producer, timeout_ns: i64) -> Outcome<Writable>
     let frame = producer.acquire(wait).map_err(|error| match (wait, error) {
         (Wait::Now, AcquireError::Timeout) => Failure::Plain(BIPS_TIMEOUT, c"no slot is free just now"),
         (Wait::Now, AcquireError::Closed) => Failure::Plain(BIPS_CLOSED, c"the producer has been closed"),
-        (Wait::Now, AcquireError::Forked) => {
-            Failure::Plain(BIPS_FORKED, c"the producer was made before a fork; make one in the child")
-        }
         _ => Failure::Told(producer.explain(error)),
     })?;
     Ok(Writable(frame))
@@ -164,8 +161,8 @@ pub unsafe extern "C" fn bips_producer_get_consumers(
     })
 }
 
-/// Ends the stream and gives the name back. Consumers keep what they hold and drain what was published. Doing it again
-/// is nothing.
+/// Ends the stream and gives the name back. Consumers keep what they hold and drain what was published. Calls of other
+/// threads that wait with it return BIPS_CLOSED. Doing it again is nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_producer_close(producer: *const bips_producer) -> Status {
     call(|| {
@@ -174,18 +171,20 @@ pub extern "C" fn bips_producer_close(producer: *const bips_producer) -> Status 
     })
 }
 
-/// Closes the producer and ends the handle. Frames acquired from it stay valid, but can't be published any more. NULL is
-/// nothing.
+/// Closes the producer and ends the handle. Calls of other threads that wait with it return first, with BIPS_CLOSED.
+/// Frames acquired from it stay valid, but can't be published any more. NULL is nothing.
 ///
-/// BIPS_INVALID_ARGUMENT while another thread is still in a call with it: it is closed, which such a call learns, and can
-/// be destroyed when that has returned.
+/// BIPS_INVALID_ARGUMENT when another thread's call has not returned within 2 seconds: the producer is closed then, and
+/// can be destroyed when that has returned.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_producer_destroy(producer: *mut bips_producer) -> Status {
     call(|| {
         if producer.is_null() {
             return Ok(());
         }
-        handle::shared::<Producer>(producer)?.0.close();
+        if let Ok(producer) = handle::shared::<Producer>(producer) {
+            producer.0.close(); // who waits in a call with it returns
+        }
         handle::remove::<Producer>(producer)
     })
 }

@@ -110,7 +110,21 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
 thread_local! {
     /// What bips_last_error_message says: a literal, or TEXT. Without a destructor, so cheap to write.
     static LAST: Cell<*const c_char> = const { Cell::new(c"".as_ptr()) };
-    static TEXT: RefCell<CString> = RefCell::default();
+    static TEXT: Text = const { Text(RefCell::new(None)) };
+}
+
+const ENDING: &CStr = c"an error whose message is lost: the thread is ending";
+
+/// A thread that ends can still ask: the destructors of a program's own may run after this one.
+struct Text(RefCell<Option<CString>>);
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        let said = self.0.get_mut().take();
+        if said.is_some_and(|said| said.as_ptr() == LAST.get()) {
+            LAST.set(ENDING.as_ptr());
+        }
+    }
 }
 
 /// Does the work of a call. A failure is remembered for this thread; a panic does not leave it.
@@ -147,10 +161,10 @@ fn remember(failure: Failure) -> Status {
 #[cold]
 fn say(message: &str) {
     let message = text(message);
-    LAST.set(c"an error whose message is lost: the thread is ending".as_ptr());
+    LAST.set(ENDING.as_ptr());
     let _ = TEXT.try_with(|place| {
         LAST.set(message.as_ptr());
-        place.replace(message);
+        place.0.replace(Some(message));
     });
 }
 

@@ -94,7 +94,7 @@ pub unsafe extern "C" fn bips_writable_frame_get_content(
 
 /// Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
 /// which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
-/// Only what is no handle, of a frame or a timeline, and a structure of a wrong size leave it as it was.
+/// Only what is no handle of this process, of a frame or a timeline, and a structure of a wrong size leave it as it was.
 ///
 /// BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
 /// reports.
@@ -137,8 +137,7 @@ pub extern "C" fn bips_writable_frame_cancel(frame: *mut bips_writable_frame) ->
         if frame.is_null() {
             return Ok(());
         }
-        drop(handle::exclusive::<Writable>(frame)?.into_inner());
-        Ok(())
+        handle::remove::<Writable>(frame)
     })
 }
 

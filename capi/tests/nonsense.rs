@@ -1,10 +1,16 @@
 //! The C functions called in random order with random arguments: any handle, of any type, alive or not; structures of any
-//! size; text that is none. Every call answers with a status and a message, nothing crashes, and in the end all is given
-//! back. `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more.
+//! size; text that is none; timelines of devices that fail; by one thread, and by several with the same handles. Every call
+//! answers with a status and a message, nothing crashes, and in the end all is given back.
+//! `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more.
 
 use bips_capi::*;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::PathBuf;
 use std::ptr::{null, null_mut, without_provenance_mut};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// xorshift64*.
 struct Noise(u64);
@@ -30,13 +36,17 @@ impl Noise {
     }
 }
 
-/// Every handle that a call gave, of whatever type.
-#[derive(Default)]
-struct Handles(Vec<usize>);
+/// Every handle that a call gave, of whatever type, to whatever thread.
+#[derive(Default, Clone)]
+struct Handles(Arc<Mutex<Vec<usize>>>);
 
 impl Handles {
-    fn keep<T>(&mut self, handle: *mut T) {
-        self.0.push(handle.addr());
+    fn all(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.0.lock().unwrap()
+    }
+
+    fn keep<T>(&self, handle: *mut T) {
+        self.all().push(handle.addr());
     }
 
     /// One of them, mostly of the right type and of those given last; sometimes a number that is near one, or any.
@@ -52,12 +62,13 @@ impl Handles {
         let name = std::any::type_name::<T>();
         let kind =
             TYPES.iter().position(|known| name.ends_with(&format!("::{known}"))).expect("a handle") + 1;
-        let right: Vec<usize> = self.0.iter().copied().filter(|handle| handle >> 56 == kind).collect();
+        let all = self.all();
+        let right: Vec<usize> = all.iter().copied().filter(|handle| handle >> 56 == kind).collect();
         let number = match noise.below(24) {
             0 => 0,
             1 => noise.word() as usize,
-            2 if !self.0.is_empty() => noise.of(&self.0) ^ (1 << noise.below(64)),
-            3 if !self.0.is_empty() => noise.of(&self.0),
+            2 if !all.is_empty() => noise.of(&all) ^ (1 << noise.below(64)),
+            3 if !all.is_empty() => noise.of(&all),
             4..8 if !right.is_empty() => noise.of(&right),
             _ => right.iter().rev().nth(noise.below(3) as usize).copied().unwrap_or(0),
         };
@@ -91,8 +102,19 @@ const TEXTS: [&CStr; 20] = [
 struct Caller {
     noise: Noise,
     handles: Handles,
-    place: std::ffi::CString,
+    place: CString,
+    /// Whether it is the only thread that ends handles: what belongs to one then stays there while it is used.
+    alone: bool,
     counts: [u64; 256],
+    called: BTreeSet<&'static str>,
+}
+
+/// A function, noted as one that was called.
+macro_rules! noted {
+    ($caller:expr, $function:ident) => {{
+        $caller.called.insert(stringify!($function));
+        $function
+    }};
 }
 
 impl Caller {
@@ -184,7 +206,8 @@ impl Caller {
 
     /// Ends everything, whatever it is.
     fn end_all(&mut self) {
-        for handle in std::mem::take(&mut self.handles.0) {
+        let all = std::mem::take(&mut *self.handles.all());
+        for handle in all {
             // SAFETY: handles, alive or not, of any type.
             unsafe {
                 bips_frame_release(without_provenance_mut(handle), null());
@@ -201,11 +224,10 @@ impl Caller {
         // SAFETY: what is no handle is NULL, text that ends, or a place of the size it says.
         let status = unsafe { self.call_any() };
         let number = status as i32;
-        assert_ne!(status, Status::BIPS_INTERNAL, "{}", last());
+        let said = last();
+        assert_ne!(status, Status::BIPS_INTERNAL, "{said}");
         self.counts[number as usize] += 1;
-        if status != Status::BIPS_OK {
-            assert!(!last().is_empty());
-        }
+        assert!(status == Status::BIPS_OK || !said.is_empty());
     }
 
     /// # Safety
@@ -218,12 +240,12 @@ impl Caller {
     #[allow(clippy::too_many_lines, reason = "a few lines for each function")]
     unsafe fn call_any(&mut self) -> Status {
         unsafe {
-            match self.noise.below(34) {
+            match self.noise.below(39) {
                 0 => {
                     let (name, mut options) = (self.name(), self.producer_options());
                     let mut producer = null_mut();
                     let to = self.rarely(&mut producer);
-                    let status = bips_producer_create(name, options.at(), to);
+                    let status = noted!(self, bips_producer_create)(name, options.at(), to);
                     self.handles.keep(producer);
                     status
                 }
@@ -238,7 +260,7 @@ impl Caller {
                     let (name, timeout) = (self.name(), self.timeout());
                     let mut consumer = null_mut();
                     let to = self.rarely(&mut consumer);
-                    let status = bips_consumer_connect(name, options.at(), timeout, to);
+                    let status = noted!(self, bips_consumer_connect)(name, options.at(), timeout, to);
                     self.handles.keep(consumer);
                     status
                 }
@@ -247,10 +269,11 @@ impl Caller {
                     let mut frame = null_mut();
                     let to = self.rarely(&mut frame);
                     let status = if self.noise.one_in(2) {
-                        bips_producer_acquire(producer, timeout, to)
+                        noted!(self, bips_producer_acquire)(producer, timeout, to)
                     } else {
                         let mut slot = Room::empty::<Slot>(self);
-                        let status = bips_producer_acquire_slot(producer, timeout, to, slot.at());
+                        let status =
+                            noted!(self, bips_producer_acquire_slot)(producer, timeout, to, slot.at());
                         slot.check();
                         status
                     };
@@ -260,34 +283,39 @@ impl Caller {
                 8..12 => {
                     let (frame, mut description) = (self.handles.any(&mut self.noise), self.description());
                     let mut sequence = 0;
-                    let fence = bips_fence { timeline: self.handles.any(&mut self.noise), value: 0 };
+                    let fence = self.fence();
                     let fence = if self.noise.one_in(8) { &raw const fence } else { null() };
                     let to = self.rarely(&mut sequence);
-                    bips_writable_frame_publish(frame, description.at(), fence, to)
+                    noted!(self, bips_writable_frame_publish)(frame, description.at(), fence, to)
                 }
                 12..17 => {
                     let (consumer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
                     let mut frame = null_mut();
                     let to = self.rarely(&mut frame);
                     let status = if self.noise.one_in(2) {
-                        bips_consumer_receive(consumer, timeout, to)
+                        noted!(self, bips_consumer_receive)(consumer, timeout, to)
                     } else {
                         let (mut data, mut nbytes) = (null(), 0);
                         let (data, length) = (self.rarely(&mut data), self.rarely(&mut nbytes));
-                        bips_consumer_receive_data(consumer, timeout, to, data, length)
+                        noted!(self, bips_consumer_receive_data)(consumer, timeout, to, data, length)
                     };
                     self.handles.keep(frame);
                     status
                 }
-                17..20 => bips_frame_release(self.handles.any(&mut self.noise), null()),
+                17..20 => {
+                    let fence = self.fence();
+                    let fence = if self.noise.one_in(8) { &raw const fence } else { null() };
+                    noted!(self, bips_frame_release)(self.handles.any(&mut self.noise), fence)
+                }
                 20 if self.noise.one_in(2) => {
                     let (mut data, mut nbytes) = (null(), 0);
                     let (to, length) = (self.rarely(&mut data), self.rarely(&mut nbytes));
-                    bips_frame_data(self.handles.any(&mut self.noise), to, length)
+                    noted!(self, bips_frame_data)(self.handles.any(&mut self.noise), to, length)
                 }
                 20 => {
                     let mut info = Room::empty::<FrameInfo>(self);
-                    let status = bips_frame_get_info(self.handles.any(&mut self.noise), info.at());
+                    let status =
+                        noted!(self, bips_frame_get_info)(self.handles.any(&mut self.noise), info.at());
                     info.check();
                     status
                 }
@@ -296,12 +324,13 @@ impl Caller {
                     let offset = self.noise.of(&[0, 1, 4000, usize::MAX]);
                     let size = self.noise.of(&[0, 1, 64]);
                     let to = self.rarely(&mut bytes).cast();
-                    bips_frame_copy(self.handles.any(&mut self.noise), offset, to, size)
+                    noted!(self, bips_frame_copy)(self.handles.any(&mut self.noise), offset, to, size)
                 }
                 22 => {
                     let (mut fd, mut offset) = (-1 as c_int, 0);
                     let (fd_to, offset_to) = (self.rarely(&mut fd), self.rarely(&mut offset));
-                    let status = bips_frame_fd(self.handles.any(&mut self.noise), fd_to, offset_to);
+                    let status =
+                        noted!(self, bips_frame_fd)(self.handles.any(&mut self.noise), fd_to, offset_to);
                     if status == Status::BIPS_OK {
                         use std::os::fd::FromRawFd;
                         drop(std::os::fd::OwnedFd::from_raw_fd(fd));
@@ -311,21 +340,25 @@ impl Caller {
                 23 => {
                     let (mut view, mut data) = (null_mut(), null_mut());
                     let (to, data_to) = (self.rarely(&mut view), self.rarely(&mut data));
-                    let status = bips_frame_private_view(self.handles.any(&mut self.noise), to, data_to);
-                    if status == Status::BIPS_OK {
+                    let status =
+                        noted!(self, bips_frame_private_view)(self.handles.any(&mut self.noise), to, data_to);
+                    if status == Status::BIPS_OK && self.alone {
                         data.cast::<u8>().write(1);
                     }
                     self.handles.keep(view);
                     status
                 }
-                24 => bips_private_view_destroy(self.handles.any(&mut self.noise)),
+                24 => noted!(self, bips_private_view_destroy)(self.handles.any(&mut self.noise)),
                 25 => {
+                    if self.noise.one_in(3) {
+                        return self.legacy_tensor();
+                    }
                     let mut tensor = null_mut();
                     let (plane, to) = (self.noise.below(5) as i32 - 2, self.rarely(&mut tensor));
                     let status = if self.noise.one_in(2) {
-                        bips_frame_dlpack(self.handles.any(&mut self.noise), plane, to)
+                        noted!(self, bips_frame_dlpack)(self.handles.any(&mut self.noise), plane, to)
                     } else {
-                        bips_writable_frame_dlpack(self.handles.any(&mut self.noise), plane, to)
+                        noted!(self, bips_writable_frame_dlpack)(self.handles.any(&mut self.noise), plane, to)
                     };
                     if status == Status::BIPS_OK {
                         let tensor = tensor.cast::<bips_dlpack::abi::ManagedVersioned>();
@@ -333,24 +366,27 @@ impl Caller {
                     }
                     status
                 }
-                26 => bips_writable_frame_cancel(self.handles.any(&mut self.noise)),
+                26 => noted!(self, bips_writable_frame_cancel)(self.handles.any(&mut self.noise)),
                 27 if self.noise.one_in(2) => {
                     let mut content = bips_capi::Content::default();
                     let to = self.rarely(&mut content);
-                    bips_writable_frame_get_content(self.handles.any(&mut self.noise), to)
+                    noted!(self, bips_writable_frame_get_content)(self.handles.any(&mut self.noise), to)
                 }
                 27 => {
                     let mut slot = Room::empty::<Slot>(self);
-                    let status = bips_writable_frame_get_slot(self.handles.any(&mut self.noise), slot.at());
+                    let status = noted!(self, bips_writable_frame_get_slot)(
+                        self.handles.any(&mut self.noise),
+                        slot.at(),
+                    );
                     slot.check();
                     status
                 }
                 28 => {
                     let mut layout = Room::empty::<Layout>(self);
                     let status = if self.noise.one_in(2) {
-                        bips_producer_get_layout(self.handles.any(&mut self.noise), layout.at())
+                        noted!(self, bips_producer_get_layout)(self.handles.any(&mut self.noise), layout.at())
                     } else {
-                        bips_consumer_get_layout(self.handles.any(&mut self.noise), layout.at())
+                        noted!(self, bips_consumer_get_layout)(self.handles.any(&mut self.noise), layout.at())
                     };
                     layout.check();
                     status
@@ -358,10 +394,10 @@ impl Caller {
                 29 => {
                     if self.noise.one_in(2) {
                         let mut stats = Room::empty::<ProducerStats>(self);
-                        bips_producer_get_stats(self.handles.any(&mut self.noise), stats.at())
+                        noted!(self, bips_producer_get_stats)(self.handles.any(&mut self.noise), stats.at())
                     } else {
                         let mut stats = Room::empty::<ConsumerStats>(self);
-                        bips_consumer_get_stats(self.handles.any(&mut self.noise), stats.at())
+                        noted!(self, bips_consumer_get_stats)(self.handles.any(&mut self.noise), stats.at())
                     }
                 }
                 30 => {
@@ -369,32 +405,115 @@ impl Caller {
                     let mut count = 0;
                     let (capacity, to) = (self.noise.below(3) as usize, self.rarely(&mut count));
                     let states = self.rarely(&mut states).cast();
-                    bips_producer_get_consumers(self.handles.any(&mut self.noise), states, capacity, to)
+                    noted!(self, bips_producer_get_consumers)(
+                        self.handles.any(&mut self.noise),
+                        states,
+                        capacity,
+                        to,
+                    )
                 }
                 31 => {
                     let (mut fd, mut ending) = (0, Ending::BIPS_NOT_ENDED);
                     let (fd, ending) = (self.rarely(&mut fd), self.rarely(&mut ending));
                     let consumer = self.handles.any(&mut self.noise);
-                    bips_consumer_get_ending(consumer, ending);
-                    bips_consumer_poll_fd(consumer, fd)
+                    noted!(self, bips_consumer_get_ending)(consumer, ending);
+                    noted!(self, bips_consumer_poll_fd)(consumer, fd)
                 }
-                32 => match self.noise.below(4) {
-                    0 => bips_producer_close(self.handles.any(&mut self.noise)),
-                    1 => bips_producer_destroy(self.handles.any(&mut self.noise)),
-                    2 => bips_consumer_destroy(self.handles.any(&mut self.noise)),
-                    _ => bips_timeline_destroy(self.handles.any(&mut self.noise)),
+                32 => match self.noise.below(5) {
+                    4 => noted!(self, bips_consumer_close)(self.handles.any(&mut self.noise)),
+                    0 => noted!(self, bips_producer_close)(self.handles.any(&mut self.noise)),
+                    1 => noted!(self, bips_producer_destroy)(self.handles.any(&mut self.noise)),
+                    2 => noted!(self, bips_consumer_destroy)(self.handles.any(&mut self.noise)),
+                    _ => noted!(self, bips_timeline_destroy)(self.handles.any(&mut self.noise)),
                 },
+                33 => {
+                    let (name, place) = (self.name(), self.directory());
+                    let mut info = Room::empty::<StreamInfo>(self);
+                    let mut states = [std::mem::zeroed::<ConsumerState>(); 2];
+                    let mut count = 0;
+                    let (capacity, count) = (self.noise.below(3) as usize, self.rarely(&mut count));
+                    let states = self.rarely(&mut states).cast();
+                    let status = noted!(self, bips_query)(name, place, info.at(), states, capacity, count);
+                    info.check();
+                    status
+                }
+                34 => {
+                    let mut told = 0_u64;
+                    let each = (!self.noise.one_in(4)).then_some(tell_name as _);
+                    let context = (&raw mut told).cast();
+                    noted!(self, bips_streams)(self.directory(), each, context)
+                }
+                35 if self.noise.one_in(200) => {
+                    let mut told = 0_u64;
+                    let each = (!self.noise.one_in(4)).then_some(tell_check as _);
+                    let status = noted!(self, bips_doctor)(self.directory(), each, (&raw mut told).cast());
+                    assert!(status != Status::BIPS_OK || told > 0);
+                    status
+                }
+                35 => {
+                    let mut dtype = std::mem::zeroed();
+                    let (name, to) = (self.text(), self.rarely(&mut dtype));
+                    let status = noted!(self, bips_dtype_parse)(name, to);
+                    dtype.bits ^= self.noise.below(2) as u8;
+                    let named = CStr::from_ptr(noted!(self, bips_dtype_name)(dtype));
+                    assert!(!named.is_empty());
+                    status
+                }
+                36 => {
+                    let count = self.noise.below(3) as u32;
+                    let (producer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
+                    noted!(self, bips_producer_wait_for_consumers)(producer, count, timeout)
+                }
+                37 => {
+                    assert_eq!(noted!(self, bips_abi_version)(), BIPS_ABI_VERSION);
+                    assert!(!CStr::from_ptr(noted!(self, bips_version)()).is_empty());
+                    assert!(
+                        !CStr::from_ptr(noted!(self, bips_status_name)(self.noise.word() as i32)).is_empty()
+                    );
+                    assert!(
+                        CStr::from_ptr(noted!(self, bips_last_error_message)()).to_bytes().len() < 10_000
+                    );
+                    Status::BIPS_OK
+                }
                 _ => {
                     let mut it: TimelineFunctions = std::mem::zeroed();
-                    it.value = (!self.noise.one_in(4)).then_some(done);
+                    it.value = self.noise.of(&[None, Some(done as _), Some(rises), Some(rises), Some(fails)]);
+                    it.wait = self.noise.of(&[None, Some(sleeps as _), Some(sleeps_badly)]);
+                    it.destroy = Some(ends);
                     let mut functions = Room::of(self, it);
                     let mut timeline = null_mut();
                     let to = self.rarely(&mut timeline);
-                    let status = bips_timeline_create(functions.at(), to);
+                    let status = noted!(self, bips_timeline_create)(functions.at(), to);
+                    TIMELINES.fetch_add(u64::from(status == Status::BIPS_OK && functions.has(40)), Relaxed);
                     self.handles.keep(timeline);
                     status
                 }
             }
+        }
+    }
+
+    /// A point on any timeline.
+    fn fence(&mut self) -> bips_fence {
+        bips_fence { timeline: self.handles.any(&mut self.noise), value: self.noise.below(4) }
+    }
+
+    /// # Safety
+    /// As `call_any`.
+    #[allow(clippy::multiple_unsafe_ops_per_block, clippy::undocumented_unsafe_blocks, reason = "as there")]
+    unsafe fn legacy_tensor(&mut self) -> Status {
+        unsafe {
+            let mut tensor = null_mut();
+            let (plane, to) = (self.noise.below(5) as i32 - 2, self.rarely(&mut tensor));
+            let status = if self.noise.one_in(2) {
+                noted!(self, bips_frame_dlpack_legacy)(self.handles.any(&mut self.noise), plane, to)
+            } else {
+                noted!(self, bips_writable_frame_dlpack_legacy)(self.handles.any(&mut self.noise), plane, to)
+            };
+            if status == Status::BIPS_OK {
+                let tensor = tensor.cast::<bips_dlpack::abi::Managed>();
+                (*tensor).deleter.expect("every tensor has one")(tensor);
+            }
+            status
         }
     }
 }
@@ -403,6 +522,52 @@ unsafe extern "C" fn done(_: *mut c_void, value: *mut u64) -> i32 {
     // SAFETY: the library passes a place for it.
     unsafe { value.write(u64::MAX) };
     0
+}
+
+/// A device that goes on whenever it is asked.
+unsafe extern "C" fn rises(_: *mut c_void, value: *mut u64) -> i32 {
+    static STANDS: AtomicU64 = AtomicU64::new(0);
+    // SAFETY: the library passes a place for it.
+    unsafe { value.write(STANDS.fetch_add(1, Relaxed) % 5) };
+    0
+}
+
+unsafe extern "C" fn fails(_: *mut c_void, _: *mut u64) -> i32 {
+    5
+}
+
+unsafe extern "C" fn sleeps(_: *mut c_void, _: u64, _: i64) -> i32 {
+    0
+}
+
+unsafe extern "C" fn sleeps_badly(_: *mut c_void, _: u64, _: i64) -> i32 {
+    7
+}
+
+/// Timelines that were made with `ends`, and those that have ended.
+static TIMELINES: AtomicU64 = AtomicU64::new(0);
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" fn ends(_: *mut c_void) {
+    ENDED.fetch_add(1, Relaxed);
+}
+
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one after another of what the library passes")]
+unsafe extern "C" fn tell_name(name: *const c_char, told: *mut c_void) {
+    // SAFETY: a text, and the counter that was passed.
+    unsafe {
+        assert!(!CStr::from_ptr(name).is_empty());
+        *told.cast::<u64>() += 1;
+    }
+}
+
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one after another of what the library passes")]
+unsafe extern "C" fn tell_check(check: *const Check, told: *mut c_void) {
+    // SAFETY: a check, and the counter that was passed.
+    unsafe {
+        assert!(!CStr::from_ptr((*check).name).is_empty() && (*check).size == size_of::<Check>());
+        *told.cast::<u64>() += 1;
+    }
 }
 
 /// A structure whose `size` says anything, with as much room as may be believed. Nothing is written behind what it says.
@@ -433,6 +598,11 @@ impl Room {
         let mut room = Self::of(caller, zeros);
         room.words[1..].fill(0);
         room
+    }
+
+    /// Whether the library could see so many bytes of it.
+    fn has(&self, bytes: usize) -> bool {
+        self.said >= bytes
     }
 
     fn at<T>(&mut self) -> *mut T {
@@ -467,15 +637,75 @@ fn open() -> (usize, usize) {
     (descriptors, maps.lines().filter(|line| line.contains("bips:")).count())
 }
 
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// A folder for streams, and who calls in it.
+struct Ground {
+    directory: PathBuf,
+    seed: u64,
+    handles: Handles,
+}
+
+impl Ground {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("bips-nonsense-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        Self { directory, seed: number("BIPS_SEED", 4), handles: Handles::default() }
+    }
+
+    fn caller(&self, thread: u64, alone: bool) -> Caller {
+        let place = CString::new(self.directory.to_str().unwrap()).unwrap();
+        let noise = Noise((self.seed + thread).max(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let (handles, called) = (self.handles.clone(), BTreeSet::new());
+        Caller { noise, handles, place, alone, counts: [0; 256], called }
+    }
+
+    /// Says what the calls came to, and that they came to `wanted` too.
+    fn tell(&self, callers: &[Caller], wanted: &[&str]) {
+        let count = |status: usize| callers.iter().map(|caller| caller.counts[status]).sum::<u64>();
+        let answered: Vec<_> = (0..256).filter(|status| count(*status) > 0).collect();
+        let words: Vec<_> =
+            answered.iter().map(|status| format!("{}: {}", name(*status as i32), count(*status))).collect();
+        println!("seed {}: {}", self.seed, words.join(", "));
+        for wanted in wanted {
+            assert!(answered.iter().any(|status| name(*status as i32) == *wanted), "never {wanted}");
+        }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Waits until it holds.
+fn before_long(what: impl Fn() -> Result<(), String>) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while let Err(why) = what() {
+        assert!(Instant::now() < until, "{why}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// In one test: what is open is of the process, and test programs run their tests in threads.
 #[test]
 fn any_call_with_any_argument() {
-    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
-    let (calls, seed) = (number("BIPS_NONSENSE", 60_000_u64), number("BIPS_SEED", 4));
-    let directory = std::env::temp_dir().join(format!("bips-nonsense-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let place = std::ffi::CString::new(directory.to_str().unwrap()).unwrap();
-    let noise = Noise(seed.max(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut caller = Caller { noise, handles: Handles::default(), place, counts: [0; 256] };
+    let calls = number("BIPS_NONSENSE", 60_000);
+    by_one_thread(calls);
+    by_several_threads(calls / 4);
+    before_long(|| {
+        let (made, ended) = (TIMELINES.load(Relaxed), ENDED.load(Relaxed));
+        if made == ended { Ok(()) } else { Err(format!("of {made} timelines {ended} have ended")) }
+    });
+    assert!(TIMELINES.load(Relaxed) > 0);
+}
+
+fn by_one_thread(calls: u64) {
+    let ground = Ground::new("one");
+    let mut caller = ground.caller(0, true);
     // Once, for what is made once and stays.
     for _ in 0..5000 {
         caller.call();
@@ -484,24 +714,48 @@ fn any_call_with_any_argument() {
     let before = open();
     for call in 0..calls {
         caller.call();
-        if caller.handles.0.len() > 200 || call % 5000 == 4999 {
+        if caller.handles.all().len() > 200 || call % 5000 == 4999 {
             caller.end_all();
         }
     }
     caller.end_all();
-    let answered: Vec<String> = (0..256)
-        .filter(|status| caller.counts[*status] > 0)
-        .map(|status| format!("{}: {}", name(status as i32), caller.counts[status]))
-        .collect();
-    println!("seed {seed}, {calls} calls: {}", answered.join(", "));
-    for wanted in ["ok", "timeout", "closed", "not-found", "invalid-argument", "too-many-held", "name-taken"]
-    {
-        assert!(answered.iter().any(|said| said.starts_with(wanted)), "never {wanted}");
-    }
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while open() > before {
-        assert!(std::time::Instant::now() < until, "{before:?} has become {:?}", open());
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    std::fs::remove_dir_all(&directory).unwrap();
+    let wanted =
+        ["ok", "timeout", "closed", "not-found", "invalid-argument", "too-many-held", "name-taken", "system"];
+    ground.tell(std::slice::from_ref(&caller), &wanted);
+    let listed: BTreeSet<_> = include_str!("../symbols.txt").lines().collect();
+    let forgotten: Vec<_> = listed.iter().filter(|name| !caller.called.contains(*name)).collect();
+    assert!(forgotten.is_empty(), "never called: {forgotten:?}");
+    before_long(|| {
+        let now = open();
+        if now <= before { Ok(()) } else { Err(format!("{before:?} has become {now:?}")) }
+    });
+}
+
+/// They use, and end, each other's handles.
+fn by_several_threads(calls: u64) {
+    let ground = Ground::new("several");
+    let before = open();
+    let callers: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..=4)
+            .map(|thread| {
+                let mut caller = ground.caller(thread, false);
+                scope.spawn(move || {
+                    for _ in 0..calls {
+                        caller.call();
+                        if caller.handles.all().len() > 200 {
+                            caller.end_all();
+                        }
+                    }
+                    caller
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    ground.caller(0, false).end_all();
+    ground.tell(&callers, &["ok", "timeout", "closed", "invalid-argument"]);
+    before_long(|| {
+        let now = open();
+        if now <= before { Ok(()) } else { Err(format!("{before:?} has become {now:?}")) }
+    });
 }

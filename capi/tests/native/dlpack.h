@@ -32,6 +32,12 @@ typedef struct {
     uint64_t byte_offset;
 } DLTensor;
 
+struct DLManagedTensor {
+    DLTensor dl_tensor;
+    void *manager_ctx;
+    void (*deleter)(struct DLManagedTensor *self);
+};
+
 struct DLManagedTensorVersioned {
     DLPackVersion version;
     void *manager_ctx;

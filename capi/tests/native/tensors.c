@@ -17,6 +17,43 @@ static void *delete_tensor(void *tensor) {
     return NULL;
 }
 
+/* For who takes nothing newer. */
+static void a_frame_is_a_tensor_of_old(void) {
+    bips_producer *producer = NULL;
+    bips_consumer *consumer = NULL;
+    bips_frame *frame = NULL;
+    bips_writable_frame *slot = NULL;
+    DLManagedTensor *tensor = NULL, *plane = NULL, *writes = NULL;
+    bips_producer_options options = bips_producer_options_init();
+    options.format = "NV12";
+    options.width = 64;
+    options.height = 32;
+    OK(bips_producer_create("old", &options, &producer));
+    OK(join("old", NULL, &consumer));
+    OK(bips_producer_acquire(producer, PATIENCE_NS, &slot));
+    OK(bips_writable_frame_dlpack_legacy(slot, -1, &writes));
+    CHECK(writes->dl_tensor.byte_offset == 0 && writes->dl_tensor.ndim == 2 && writes->dl_tensor.dtype.bits == 8);
+    check_fill(writes->dl_tensor.data, 64 * 48, 9);
+    writes->deleter(writes);
+    FAILS(BIPS_INVALID_ARGUMENT, "plane", bips_writable_frame_dlpack_legacy(slot, 2, &writes));
+    OK(bips_writable_frame_publish(slot, NULL, NULL, NULL));
+    OK(bips_consumer_receive(consumer, PATIENCE_NS, &frame));
+    OK(bips_frame_dlpack_legacy(frame, -1, &tensor));
+    OK(bips_frame_dlpack_legacy(frame, 1, &plane));
+    const void *data = NULL;
+    OK(bips_frame_data(frame, &data, NULL));
+    CHECK(tensor->dl_tensor.data == data && plane->dl_tensor.data == (const char *)data + 64 * 32);
+    FAILS(BIPS_INVALID_ARGUMENT, "plane", bips_frame_dlpack_legacy(frame, -2, &writes));
+    FAILS(BIPS_INVALID_ARGUMENT, "NULL", bips_frame_dlpack_legacy(frame, -1, NULL));
+    OK(bips_frame_release(frame, NULL));
+    tensor->deleter(tensor);
+    CHECK(held_by(consumer) == 1 && check_filled(data, 64 * 48, 9));
+    plane->deleter(plane);
+    CHECK(held_by(consumer) == 0);
+    OK(bips_consumer_destroy(consumer));
+    OK(bips_producer_destroy(producer));
+}
+
 static void a_frame_is_a_tensor(void) {
     bips_producer *producer = NULL;
     bips_consumer *consumer = NULL;
@@ -256,6 +293,7 @@ static void what_a_device_says_is_told(void) {
 int main(void) {
     if (check_begin() != 0) return 1;
     CASE(a_frame_is_a_tensor);
+    CASE(a_frame_is_a_tensor_of_old);
     CASE(a_plane_is_a_tensor);
     CASE(a_slot_is_a_tensor);
     CASE(frames_come_when_the_device_is_done);
