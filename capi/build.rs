@@ -1,4 +1,4 @@
-//! The shared library's SONAME: programs ask for the interface's version, not for the release.
+//! How the shared library is linked. Its SONAME: programs ask for the interface's version, not for the release.
 
 use std::path::Path;
 
@@ -9,4 +9,7 @@ fn main() {
     let version = header.lines().find_map(|line| line.strip_prefix("#define BIPS_ABI_VERSION "));
     let version = version.expect("the header says its version").trim();
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libbips.so.{version}");
+    // It never leaves a process: it has threads of its own, and what it keeps for each of the program's threads ends with
+    // them, by code that must still be there.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 }

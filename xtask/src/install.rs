@@ -1,6 +1,7 @@
 //! `cargo xtask install`: the C and C++ package where native programs look for it.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -61,7 +62,7 @@ impl Package {
     fn install(&self, prefix: &Path) -> Result<()> {
         let (lib, include) = (prefix.join("lib"), prefix.join("include"));
         let cmake = lib.join("cmake/bips");
-        for folder in [&include, &cmake, &lib.join("pkgconfig")] {
+        for folder in [&include.join("bips"), &cmake, &lib.join("pkgconfig")] {
             fs::create_dir_all(folder).with_context(|| {
                 format!("cannot make {}; name a place that you may write to with --prefix", folder.display())
             })?;
@@ -69,17 +70,16 @@ impl Package {
         for header in ["bips.h", "bips.hpp"] {
             put(&self.capi.join("include").join(header), &include.join(header))?;
         }
+        for entry in fs::read_dir(self.capi.join("include/bips"))? {
+            let part = entry?.path();
+            put(&part, &include.join("bips").join(part.file_name().context("a header has a name")?))?;
+        }
         put(&self.built.join("libbips_capi.a"), &lib.join("libbips.a"))?;
         let full = format!("libbips.so.{}.{}", self.abi, self.version);
         put(&self.built.join("libbips_capi.so"), &lib.join(&full))?;
         let soname = format!("libbips.so.{}", self.abi);
         for link in [soname.as_str(), "libbips.so"] {
-            let path = lib.join(link);
-            if path.symlink_metadata().is_ok() {
-                fs::remove_file(&path)?;
-            }
-            symlink(&full, &path).with_context(|| format!("cannot make {}", path.display()))?;
-            println!("{}", path.display());
+            whole(&lib.join(link), |new| symlink(&full, new))?;
         }
         for file in ["bips.pc", "bips-static.pc"] {
             self.fill(&format!("{file}.in"), &lib.join("pkgconfig").join(file), " ")?;
@@ -111,11 +111,21 @@ impl Package {
     }
 }
 
-/// A file as a whole or not at all: programs may have the old one mapped.
 fn put(from: &Path, to: &Path) -> Result<()> {
-    let new = to.with_extension("new");
-    let copied = fs::copy(from, &new).and_then(|_| fs::rename(&new, to));
-    copied.with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    whole(to, |new| fs::copy(from, new).map(drop)).with_context(|| format!("cannot copy {}", from.display()))
+}
+
+/// What stands there is at any time the old one or the new one as a whole: programs may start just now, or have the old
+/// one mapped.
+fn whole(to: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
+    let mut new = to.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    if new.symlink_metadata().is_ok() {
+        fs::remove_file(&new).with_context(|| format!("cannot remove {}", new.display()))?; // of one cut short
+    }
+    let made = make(&new).and_then(|()| fs::rename(&new, to));
+    made.with_context(|| format!("cannot make {}", to.display()))?;
     println!("{}", to.display());
     Ok(())
 }

@@ -23,6 +23,29 @@ constexpr bool moves = std::is_nothrow_move_constructible_v<T> && std::is_nothro
 static_assert(moves<bips::Producer> && moves<bips::Consumer> && moves<bips::Frame> && moves<bips::WritableFrame>);
 static_assert(moves<bips::Timeline> && moves<bips::PrivateView> && moves<bips::Fd>);
 
+// A view ends with what it is of, so there is none of what has no name, and a Result that ends gives values.
+#define CALLABLE(name, call)                                                         \
+    template <class T, class = void> constexpr bool name = false;                    \
+    template <class T> constexpr bool name<T, std::void_t<decltype(std::declval<T>() call)>> = true
+CALLABLE(has_bytes, .bytes());
+CALLABLE(has_plane, .plane(0));
+CALLABLE(has_try_plane, .try_plane(0));
+CALLABLE(has_metadata, .metadata());
+CALLABLE(has_try_as, .template try_as<float>());
+template <class T> constexpr bool views = has_bytes<T> && has_plane<T> && has_try_plane<T> && has_try_as<T>;
+template <class T> constexpr bool view = has_bytes<T> || has_plane<T> || has_try_plane<T> || has_try_as<T>;
+static_assert(views<bips::Frame&> && views<const bips::Frame&> && views<bips::WritableFrame&>);
+static_assert(!view<bips::Frame> && !view<const bips::Frame> && !view<bips::WritableFrame>);
+static_assert(has_metadata<const bips::Frame&> && !has_metadata<bips::Frame>);
+using Numbers = Result<std::vector<int>>;
+static_assert(std::is_same_v<decltype(*std::declval<Numbers>()), std::vector<int>>);
+static_assert(std::is_same_v<decltype(std::declval<Numbers>().value()), std::vector<int>>);
+static_assert(std::is_same_v<decltype(*std::declval<const Numbers&>()), const std::vector<int>&>);
+#if defined(__cpp_lib_ranges)
+static_assert(std::input_iterator<bips::Consumer::Iterator> && std::ranges::input_range<bips::Consumer>);
+static_assert(std::ranges::borrowed_range<bips::View<const float>>);
+#endif
+
 constexpr auto patience = std::chrono::nanoseconds(PATIENCE_NS);
 
 // The value, or the end of the case.
@@ -79,7 +102,11 @@ void a_tensor_goes_round() {
     CHECK(values.size() == 12 && values[11] == 11.5f && !values.empty());
     CHECK(std::accumulate(values.begin(), values.end(), 0.0f) == 72.0f);
     CHECK(reinterpret_cast<const std::byte*>(values.data()) == frame.data() && frame.bytes().data() == frame.data());
-    REFUSES(BIPS_INVALID_ARGUMENT, "bytes()", frame.try_as<double>());
+    REFUSES(BIPS_INVALID_ARGUMENT, "float32", frame.try_as<double>());
+    REFUSES(BIPS_INVALID_ARGUMENT, "float32", frame.try_as<std::int32_t>()); // as large, and something else
+    REFUSES(BIPS_INVALID_ARGUMENT, "float32", frame.try_as<std::uint32_t>());
+    TAKE(rows, frame.try_plane(0));
+    CHECK(rows.rows * rows.width == 48);
     float copy[2];
     DOES(frame.try_copy(copy, sizeof copy, 40));
     CHECK(copy[0] == 10.5f && copy[1] == 11.5f);
@@ -93,6 +120,10 @@ void a_tensor_goes_round() {
     CHECK(!assigned && assigned.data() == nullptr && assigned.nbytes() == 0 && assigned.bytes().empty());
     assigned = std::move(moved);
     CHECK(assigned && assigned.data() == data && assigned.shape()[0] == 4);
+    CHECK(moved.sequence() == 0 && moved.shape().size() == 0); // NOLINT(bugprone-use-after-move)
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", moved.try_as<float>());
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", moved.try_plane(0));
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", moved.try_copy(copy, 4));
     assigned.release();
     CHECK(!assigned && held(consumer) == 0);
 }
@@ -116,6 +147,8 @@ void an_image_has_planes() {
         CHECK(chroma.data == slot.data() + 64 * 32 && chroma.rows == 16 && chroma.row(1).size() == 64);
         CHECK(slot.try_as<std::uint8_t>().status() == BIPS_OK);
         CHECK(slot.try_as<float>().status() == BIPS_INVALID_ARGUMENT);
+        REFUSES(BIPS_INVALID_ARGUMENT, "from 0 to 1", slot.try_plane(2));
+        REFUSES(BIPS_INVALID_ARGUMENT, "from 0 to 1", slot.try_plane(SIZE_MAX));
     }
     DOES(send(producer, 3));
     TAKE(frame, consumer.try_receive(patience));
@@ -124,6 +157,9 @@ void an_image_has_planes() {
     const auto plane = frame.plane(1);
     CHECK(plane.data == frame.data() + 64 * 32 && plane.stride == 64 && plane.width == 64 && plane.rows == 16);
     CHECK(plane.row(3).data() == plane.data + 192 && plane.row(3).size() == 64);
+
+    REFUSES(BIPS_INVALID_ARGUMENT, "no plane 2", frame.try_plane(2));
+    REFUSES(BIPS_INVALID_ARGUMENT, "from 0 to 1", frame.content().try_plane(frame.data(), 400));
 
     TAKE(layout, consumer.try_layout());
     TAKE(same, producer.try_layout());
@@ -155,6 +191,9 @@ void errors_are_results() {
     // A name does not end at a NUL in its middle.
     REFUSES(BIPS_INVALID_ARGUMENT, "NUL", bips::Producer::try_create(std::string("a\0b", 3), bips::bytes(4)));
     REFUSES(BIPS_INVALID_ARGUMENT, "NUL", bips::Consumer::try_connect(std::string("a\0b", 3)));
+    bips::ConsumerOptions named;
+    named.label = std::string("a\0b", 3);
+    REFUSES(BIPS_INVALID_ARGUMENT, "NUL", bips::Consumer::try_connect("nothing", named));
     REFUSES(BIPS_NOT_FOUND, "", bips::try_query("nothing"));
     REFUSES(BIPS_NOT_FOUND, "", bips::try_streams("/nowhere"));
 
@@ -171,13 +210,19 @@ void errors_are_results() {
     REFUSES(BIPS_TIMEOUT, "just now", producer.try_acquire(bips::now));
     slots[0].cancel();
     CHECK(!slots[0]);
-    REFUSES(BIPS_INVALID_ARGUMENT, "NULL", slots[0].try_publish());
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", slots[0].try_publish());
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", slots[0].try_plane(0));
     slots.pop_back();
     TAKE(again, producer.try_acquire(0s));
     bips::Description wrong;
     wrong.shape = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     REFUSES(BIPS_INVALID_ARGUMENT, "", again.try_publish(wrong));
     CHECK(!again);
+    TAKE(early, producer.try_acquire(0s));
+    bips::Description before_the_clock;
+    before_the_clock.timestamp = -1ns;
+    REFUSES(BIPS_INVALID_ARGUMENT, "timestamp", early.try_publish(before_the_clock));
+    CHECK(!early);
     slots.clear();
     for (int i = 0; i < 4; i++) {
         TAKE(slot, producer.try_acquire(0s)); // all free
@@ -189,10 +234,10 @@ void errors_are_results() {
     bips::Producer none;
     bips::Consumer nobody;
     CHECK(!none && !nobody && nobody.ending() == BIPS_NOT_ENDED);
-    REFUSES(BIPS_INVALID_ARGUMENT, "NULL", none.try_acquire(0s));
-    REFUSES(BIPS_INVALID_ARGUMENT, "NULL", nobody.try_receive(0s));
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", none.try_acquire(1s));
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", nobody.try_receive(1s));
     bips::Consumer moved = std::move(consumer);
-    REFUSES(BIPS_INVALID_ARGUMENT, "NULL", consumer.try_receive(0s)); // NOLINT(bugprone-use-after-move)
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", consumer.try_receive(1s)); // NOLINT(bugprone-use-after-move)
     producer.close();
     REFUSES(BIPS_CLOSED, "", moved.try_receive());
     CHECK(moved.ending() == BIPS_ENDED_CLOSED);
@@ -208,6 +253,41 @@ void no_time_is_too_long() {
     TAKE(consumer, bips::Consumer::try_connect("long", {}, std::chrono::hours::max()));
     DOES(send(producer, 1));
     DOES(consumer.try_receive(std::chrono::hours::max()));
+}
+
+void a_loop_goes_over_what_a_result_gave() {
+    TAKE(producer, bips::Producer::try_create("over", bips::bytes(64)));
+    TAKE(first, bips::Consumer::try_connect("over"));
+    TAKE(second, bips::Consumer::try_connect("over"));
+    int seen = 0;
+    for (const auto& consumer : *producer.try_consumers()) seen += consumer.label[0] != '\0';
+    for (const auto& name : bips::try_streams().value()) seen += name == "over";
+    CHECK(seen == 3);
+    const auto names = bips::try_streams();
+    CHECK(names && names->size() == 1 && *names == std::vector<std::string>{"over"} && names.message()[0] == '\0');
+}
+
+void elements_are_of_their_type() {
+    for (const char* dtype : {"bool", "bfloat16", "float16", "uint8", "int16", "complex64"}) {
+        TAKE(producer, bips::Producer::try_create("elements", bips::tensor(dtype, {8})));
+        TAKE(slot, producer.try_acquire(patience));
+        const std::string name = dtype;
+        const bool two = name == "bfloat16" || name == "float16" || name == "int16";
+        CHECK(bool(slot.try_as<std::uint8_t>()) == (name == "uint8" || name == "bool"));
+        CHECK(bool(slot.try_as<char>()) == (name == "uint8" || name == "bool"));
+        CHECK(bool(slot.try_as<std::int16_t>()) == (name == "int16"));
+        CHECK(bool(slot.try_as<std::uint16_t>()) == (two && name != "int16"));
+        struct Half {
+            std::uint16_t bits;
+        };
+        CHECK(bool(slot.try_as<Half>()) == two);
+        CHECK(bool(slot.try_as<double>()) == false);
+        CHECK(bool(slot.try_as<std::uint64_t>()) == false);
+        struct Complex {
+            float re, im;
+        };
+        CHECK(bool(slot.try_as<Complex>()) == (name == "complex64"));
+    }
 }
 
 void frames_are_iterated() {
@@ -226,7 +306,26 @@ void frames_are_iterated() {
     sender.join();
     CHECK(next == 20 && wrong == 0 && failed == 0 && held(consumer) == 0);
     CHECK(consumer.ending() == BIPS_ENDED_CLOSED);
-    CHECK(consumer.begin() == consumer.end());
+    CHECK(consumer.begin() == consumer.end() && !(consumer.begin() != consumer.end()));
+    CHECK(consumer.end() == consumer.begin());
+}
+
+void a_loop_is_ended_from_elsewhere() {
+    TAKE(producer, bips::Producer::try_create("loop", bips::bytes(64)));
+    TAKE(consumer, bips::Consumer::try_connect("loop"));
+    DOES(send(producer, 1));
+    std::atomic<int> seen{0};
+    std::thread reader([&] {
+        for (auto& frame : consumer) seen += frame.nbytes() == 64;
+        seen += 10;
+    });
+    while (seen == 0) std::this_thread::sleep_for(1ms);
+    consumer.close();
+    reader.join();
+    CHECK(seen == 11 && consumer.ending() == BIPS_NOT_ENDED);
+    REFUSES(BIPS_CLOSED, "its own program", consumer.try_receive());
+    consumer.close();
+    bips::Consumer().close(); // nothing
 }
 
 void poll_says_when() {
@@ -265,6 +364,13 @@ void a_frame_goes_elsewhere() {
     view = bips::PrivateView();
     CHECK(held(consumer) == 1);
     std::thread([tensor = tensor] { tensor->deleter(tensor); }).join();
+    CHECK(held(consumer) == 0);
+    DOES(send(producer, 6));
+    TAKE(next, consumer.try_receive(patience));
+    TAKE(old, next.try_dlpack_legacy());
+    next.release();
+    CHECK(held(consumer) == 1 && check_filled(old->dl_tensor.data, 4096, 6));
+    old->deleter(old);
     CHECK(held(consumer) == 0);
     TAKE(slot, producer.try_acquire(0s));
     TAKE(writes, slot.try_dlpack());
@@ -330,8 +436,10 @@ void errors_are_thrown() {
               }) == BIPS_LOST);
     }
     CHECK(producer.acquire(1s).publish() == 0 && producer.acquire().publish({}, nullptr) == 1);
-    CHECK(consumer.receive().as<std::uint8_t>().size() == 64);
     auto frame = consumer.receive();
+    CHECK(frame.as<std::uint8_t>().size() == 64 && frame.plane(0).rows > 0);
+    CHECK(thrown([&] { frame.plane(1); }) == BIPS_INVALID_ARGUMENT);
+    frame = consumer.receive();
     CHECK(thrown([&] { frame.as<int>(); }) == BIPS_INVALID_ARGUMENT);
     CHECK(thrown([&] { frame.copy(nullptr, 1u << 30); }) == BIPS_INVALID_ARGUMENT);
     char byte = 0;
@@ -361,7 +469,10 @@ int main() {
     CASE(an_image_has_planes);
     CASE(errors_are_results);
     CASE(no_time_is_too_long);
+    CASE(a_loop_goes_over_what_a_result_gave);
+    CASE(elements_are_of_their_type);
     CASE(frames_are_iterated);
+    CASE(a_loop_is_ended_from_elsewhere);
     CASE(poll_says_when);
     CASE(a_frame_goes_elsewhere);
     CASE(fences_are_waited_for);

@@ -3,6 +3,10 @@
 
 #include <bips.hpp>
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 #ifndef BIPS_OPENCV
 #error "bips.hpp has not found OpenCV's headers"
 #endif
@@ -46,8 +50,41 @@ void a_slot_is_a_matrix_to_write() {
     CHECK(reinterpret_cast<std::byte*>(mat.data) == slot.data());
     mat.setTo(cv::Scalar(1, 2, 3));
     slot.publish();
-    CHECK(slot.try_mat().status() == BIPS_UNSUPPORTED);
-    CHECK((consumer.receive().mat().at<cv::Vec3b>(47, 63) == cv::Vec3b(1, 2, 3)));
+    CHECK(slot.try_mat().status() == BIPS_INVALID_ARGUMENT);
+    const auto frame = consumer.receive();
+    CHECK((frame.mat().at<cv::Vec3b>(47, 63) == cv::Vec3b(1, 2, 3)));
+}
+
+void a_plane_is_a_matrix() {
+    const auto frame = frame_of("planes", bips::image("NV12", 64, 32));
+    const cv::Mat luma = frame.mat(0), chroma = frame.mat(1).reshape(2);
+    CHECK(luma.rows == 32 && luma.cols == 64 && luma.type() == CV_8UC1 && luma.step[0] == 64);
+    CHECK(reinterpret_cast<const std::byte*>(luma.data) == frame.data());
+    CHECK(chroma.rows == 16 && chroma.cols == 32 && chroma.type() == CV_8UC2);
+    CHECK(reinterpret_cast<const std::byte*>(chroma.data) == frame.plane(1).data);
+    CHECK(frame.try_mat(2).status() == BIPS_INVALID_ARGUMENT);
+    const auto deep = frame_of("deep-planes", bips::image("Y16", 64, 32));
+    CHECK(deep.mat(0).type() == CV_16UC1 && deep.mat(0).cols == 64 && deep.mat(0).rows == 32);
+}
+
+/// OpenCV has no other step than that from row to row, and that one forwards.
+void steps_that_opencv_has_not_are_refused() {
+    bips_content content{};
+    content.dtype = {1, 8, 1};
+    content.ndim = 3;
+    const std::uint64_t shape[] = {4, 6, 3};
+    const std::int64_t strides[] = {18, 3, 1};
+    std::copy(std::begin(shape), std::end(shape), content.shape);
+    std::copy(std::begin(strides), std::end(strides), content.strides);
+    std::byte data[128];
+    CHECK(bips::Content(content).try_mat(data));
+    for (const auto& [at, stride] : {std::pair(0, std::int64_t(17)), {0, -18}, {1, 4}, {2, 2}, {2, -1}, {2, 0}}) {
+        auto wrong = content;
+        wrong.strides[at] = stride;
+        CHECK(bips::Content(wrong).try_mat(data).status() == BIPS_UNSUPPORTED);
+    }
+    content.shape[0] = std::uint64_t(1) << 32;
+    CHECK(bips::Content(content).try_mat(data).status() == BIPS_UNSUPPORTED);
 }
 
 void what_is_none_is_refused() {
@@ -57,7 +94,9 @@ void what_is_none_is_refused() {
     CHECK(wide.try_mat().status() == BIPS_UNSUPPORTED);
     const auto flat = frame_of("flat", bips::bytes(16));
     CHECK(flat.try_mat().status() == BIPS_UNSUPPORTED);
-    CHECK(bips::Frame().try_mat().status() == BIPS_UNSUPPORTED);
+    const bips::Frame empty;
+    CHECK(empty.try_mat().status() == BIPS_INVALID_ARGUMENT && empty.try_mat(0).status() == BIPS_INVALID_ARGUMENT);
+    CHECK(flat.try_mat(1).status() == BIPS_INVALID_ARGUMENT && flat.mat(0).total() == 16);
 }
 
 } // namespace
@@ -67,6 +106,8 @@ int main() {
     CASE(an_image_is_a_matrix);
     CASE(a_tensor_is_a_matrix);
     CASE(a_slot_is_a_matrix_to_write);
+    CASE(a_plane_is_a_matrix);
+    CASE(steps_that_opencv_has_not_are_refused);
     CASE(what_is_none_is_refused);
     return check_end();
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::super::Skips;
 use crate::parties::Parties;
@@ -16,13 +16,19 @@ use crate::workspace::{Workspace, on_path};
 
 /// A program takes seconds, under valgrind on a busy machine a minute; its waits give up after a minute each.
 const PATIENCE: Duration = Duration::from_secs(300);
-const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+const WARNINGS: [&str; 6] = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"];
 /// Of Debian's and Ubuntu's packages.
 const OPENCV: &str = "/usr/include/opencv4";
 /// The program that needs it, and exceptions.
 const OPENCV_PROGRAM: &str = "opencv";
+/// The program whose threads meet in one object.
+const THREADS: &str = "threads";
+/// What of a program is compiled without exceptions has its name and this suffix.
+const WITHOUT_EXCEPTIONS: &str = "cc";
 /// The program that loses memory: who looks for that must find it.
 const LEAK: &str = "leak";
+/// Tells the thread sanitizer what it can't see: the library's own order among threads.
+const UNSEEN: &str = "unseen";
 /// What those end a program with.
 const FOUND: i32 = 86;
 
@@ -89,6 +95,8 @@ impl Compiler {
 enum Watch {
     Nobody,
     Sanitizers,
+    /// For what threads do at the same time in the headers' code; that of the library is not made to be seen by it.
+    Threads,
     Valgrind,
 }
 
@@ -102,6 +110,7 @@ impl Watch {
                 "-fsanitize=address,undefined",
                 "-fno-sanitize-recover=all",
             ],
+            Self::Threads => &["-g", "-O1", "-fsanitize=thread"],
             Self::Valgrind => &["-g", "-O1"],
             Self::Nobody => &["-O2"],
         }
@@ -111,6 +120,8 @@ impl Watch {
         if self != Self::Valgrind {
             let mut command = Command::new(program);
             command.env("ASAN_OPTIONS", format!("detect_leaks=1:exitcode={FOUND}"));
+            let unseen = program.with_file_name(UNSEEN);
+            command.env("TSAN_OPTIONS", format!("exitcode={FOUND}:suppressions={}", unseen.display()));
             return command;
         }
         let mut command = Command::new("valgrind");
@@ -132,6 +143,7 @@ impl fmt::Display for Watch {
         f.pad(match self {
             Self::Nobody => "",
             Self::Sanitizers => ", with sanitizers",
+            Self::Threads => ", with the thread sanitizer",
             Self::Valgrind => ", under valgrind",
         })
     }
@@ -160,8 +172,16 @@ pub(crate) fn run(workspace: &Workspace, prefix: &Path, skips: &Skips) -> Result
         for mode in Mode::ALL {
             bench.all(compiler, mode, Watch::Nobody, opencv)?;
         }
+        if bench.sanitizers_link(compiler, Mode::Cpp17, Watch::Threads)? {
+            bench.all(compiler, Mode::Cpp17, Watch::Threads, opencv)?;
+        } else {
+            skips.add(&format!(
+                "the threads of C++ with {}'s thread sanitizer: it can't be linked or run here; apt-get install libtsan2 libclang-rt-dev",
+                compiler.c
+            ))?;
+        }
         for mode in Mode::ONE_EACH {
-            if bench.sanitizers_link(compiler, mode)? {
+            if bench.sanitizers_link(compiler, mode, Watch::Sanitizers)? {
                 bench.all(compiler, mode, Watch::Sanitizers, opencv)?;
                 bench.leak_is_found(compiler, mode, Watch::Sanitizers)?;
             } else {
@@ -203,6 +223,7 @@ impl<'a> Bench<'a> {
             }
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
+        fs::write(made.folder.join(UNSEEN), "called_from_lib:libbips.so\n")?;
         Ok(made)
     }
 
@@ -213,9 +234,12 @@ impl<'a> Bench<'a> {
     /// Each header needs nothing before it, and minds nothing before it.
     fn headers_alone(&self, compiler: Compiler) -> Result<()> {
         let progress = Progress::start(&format!("{}: the headers alone", compiler.c));
+        let mut all = vec!["bips.h".to_owned(), "bips.hpp".to_owned()];
+        for part in fs::read_dir(self.prefix.join("include/bips"))? {
+            all.push(format!("bips/{}", part?.file_name().to_string_lossy()));
+        }
         let checked = Mode::ALL.iter().try_for_each(|&mode| {
-            let (language, headers): (_, &[&str]) =
-                if mode == Mode::C11 { ("c", &["bips.h"]) } else { ("c++", &["bips.h", "bips.hpp"]) };
+            let (language, headers) = if mode == Mode::C11 { ("c", &all[..1]) } else { ("c++", &all[..]) };
             headers.iter().try_for_each(|header| {
                 let mut compile = compiler.command(mode);
                 compile.args(WARNINGS).arg("-DBIPS_NO_OPENCV").arg(self.include());
@@ -238,13 +262,17 @@ impl<'a> Bench<'a> {
         checked
     }
 
-    /// Whether the compiler has its sanitizers' libraries, which are often packages of their own.
-    fn sanitizers_link(&self, compiler: Compiler, mode: Mode) -> Result<bool> {
+    /// Whether the compiler has these sanitizers' libraries, which are often packages of their own, and whether a program
+    /// with them starts: the thread sanitizer does not under every kernel's layout of memory.
+    fn sanitizers_link(&self, compiler: Compiler, mode: Mode, watch: Watch) -> Result<bool> {
         let source = self.folder.join(format!("nothing.{}", mode.suffix()));
         fs::write(&source, "int main(void) { return 0; }\n")?;
         let mut compile = compiler.command(mode);
-        compile.args(Watch::Sanitizers.flags()).arg(&source).arg("-o").arg(self.folder.join("nothing"));
-        Ok(compile.output().with_context(|| format!("cannot start {}", compiler.c))?.status.success())
+        let program = self.folder.join("nothing");
+        compile.args(watch.flags()).arg(&source).arg("-o").arg(&program);
+        let linked =
+            compile.output().with_context(|| format!("cannot start {}", compiler.c))?.status.success();
+        Ok(linked && Command::new(&program).output().is_ok_and(|output| output.status.success()))
     }
 
     /// Every program of this mode, compiled and run.
@@ -256,6 +284,10 @@ impl<'a> Bench<'a> {
             .programs(mode)?
             .iter()
             .filter(|source| with_opencv || !is(source, OPENCV_PROGRAM))
+            .filter(|source| watch != Watch::Threads || is(source, THREADS))
+            .filter(|source| {
+                mode != Mode::NoExceptions || !source.with_extension(WITHOUT_EXCEPTIONS).exists()
+            })
             .try_fold((0, 0), |(programs, found), source| {
                 let program = self.compile(compiler, mode, watch, source, &progress);
                 let said = program.and_then(|program| self.step("program", watch.start(&program), &progress));
@@ -320,12 +352,26 @@ impl<'a> Bench<'a> {
     ) -> Result<PathBuf> {
         let program = self.folder.join(source.file_stem().context("a source has a name")?);
         let mut compile = compiler.command(mode);
-        compile.args(WARNINGS).args(watch.flags()).arg("-pthread").arg(self.include()).arg(source).arg("-o");
-        compile.arg(&program);
+        compile.args(WARNINGS).args(watch.flags()).arg("-pthread").arg(self.include());
+        let part = source.with_extension(WITHOUT_EXCEPTIONS);
+        if mode != Mode::C11 && part.exists() {
+            let object = program.with_extension("o");
+            let mut without = compiler.command(mode);
+            without.args(WARNINGS).args(watch.flags()).args([
+                "-fno-exceptions",
+                "-DBIPS_NO_OPENCV",
+                "-pthread",
+            ]);
+            without.arg(self.include()).arg("-c").arg(&part).arg("-o").arg(&object);
+            self.step("compiler", without, progress)?;
+            compile.arg(object);
+        }
+        compile.arg(source).arg("-o").arg(&program);
         let lib = self.prefix.join("lib");
         compile
             .arg(format!("-L{}", lib.display()))
-            .arg("-lbips")
+            .arg(format!("-DBIPS_LIBRARY=\"{}\"", lib.join("libbips.so").display()))
+            .args(["-Wl,--as-needed", "-lbips"]) // the program that loads it by that name is not linked with it
             .arg(format!("-Wl,-rpath,{}", lib.display()));
         if is(source, OPENCV_PROGRAM) {
             compile.args(["-isystem", OPENCV, "-lopencv_core"]);
@@ -358,45 +404,6 @@ fn cases(said: &str) -> Result<usize> {
         bail!("the program should end with `passed, 0 failed` and have cases:\n{said}");
     }
     Ok(ok)
-}
-
-/// The library exports what `capi/symbols.txt` lists and nothing else, under the name that belongs to its version.
-pub(crate) fn exports(workspace: &Workspace, prefix: &Path) -> Result<()> {
-    let library = prefix.join("lib/libbips.so");
-    let list = fs::read_to_string(workspace.root.join("capi/symbols.txt"))?;
-    let said = output(Command::new("nm").args(["-D", "--defined-only", "--format=posix"]).arg(&library))?;
-    let exported: Vec<&str> = said.lines().filter_map(|line| line.split(' ').next()).collect();
-    let listed: Vec<&str> = list.lines().collect();
-    let (missing, more) = (without(&listed, &exported), without(&exported, &listed));
-    ensure!(
-        missing.is_empty() && more.is_empty(),
-        "{} lacks {missing:?} of capi/symbols.txt, and exports besides {more:?}",
-        library.display()
-    );
-
-    let header = fs::read_to_string(prefix.join("include/bips.h"))?;
-    let version = header.lines().find_map(|line| line.strip_prefix("#define BIPS_ABI_VERSION "));
-    let version = version.context("bips.h has no BIPS_ABI_VERSION")?.trim();
-    let dynamic = output(Command::new("readelf").args(["-d", "-W"]).arg(&library))?;
-    let soname = dynamic.lines().find(|line| line.contains("(SONAME)")).unwrap_or("no SONAME");
-    ensure!(
-        soname.ends_with(&format!("[libbips.so.{version}]")),
-        "{} should be libbips.so.{version}: {soname}",
-        library.display()
-    );
-    println!(
-        "libbips.so.{version} exports the {} functions of capi/symbols.txt and nothing else",
-        listed.len()
-    );
-    Ok(())
-}
-
-fn without<'a>(all: &[&'a str], those: &[&str]) -> Vec<&'a str> {
-    all.iter().filter(|name| !those.contains(name)).copied().collect()
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    crate::step::output_of(command).map_err(|error| anyhow!("{error:#}; apt-get install binutils"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod compilers;
 mod examples;
+mod exports;
 mod pairs;
 mod project;
 mod verdict;
@@ -26,7 +27,7 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     let prefix = folder.join("prefix");
     install::into(workspace, &prefix)?;
 
-    compilers::exports(workspace, &prefix)?;
+    exports::check(workspace, &prefix)?;
     compilers::run(workspace, &prefix, skips)?;
 
     let programs = folder.join("examples");
