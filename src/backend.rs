@@ -7,6 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Identity of the device behind a backend: its UUID, or zeros for plain host memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -117,6 +118,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// `Protocol` when the handle isn't what it should be.
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>>;
+
+    /// The same kind of memory from a source that the user names after a colon, as in `dma-heap:linux,cma`. `None` by
+    /// kinds that have no such choice, and for names no source can have. That it isn't there is for
+    /// [`plan`](Backend::plan) to say: a consumer needs no source.
+    fn with_source(&self, _name: &str) -> Option<Arc<dyn Backend>> {
+        None
+    }
 }
 
 /// Memory that some backend provided.
@@ -152,6 +160,39 @@ pub unsafe trait Memory: Any + Send + Sync + fmt::Debug {
     fn map_private(&self) -> Result<Box<dyn PrivateMapping>> {
         Err(Error::new(ErrorKind::Unsupported, "this memory has no private view; copy the frame instead"))
     }
+
+    /// What must be told when the CPU begins and ends to touch it, or nothing, for memory that the CPU sees as everybody
+    /// does. Asked once per pool: memory without it pays nothing per frame.
+    fn cpu_access(&self) -> Option<&dyn CpuAccess> {
+        None
+    }
+
+    /// What devices use the slot that begins at `offset` by, and where the slot begins in that. The same as for other
+    /// processes, unless they get less.
+    ///
+    /// # Errors
+    /// As [`Memory::export`].
+    fn export_to_device(&self, offset: u64) -> Result<(ExternalHandle, u64)> {
+        Ok((self.export()?, offset))
+    }
+}
+
+/// Memory that must be told when the CPU begins and ends to touch a slot: its caches may differ from what devices see,
+/// or devices may still be at work there. Called around every lease, and nothing may be left behind by a process that
+/// dies in between.
+pub trait CpuAccess: Send + Sync + fmt::Debug {
+    /// The CPU is about to read, or to read and write, the slot that begins at `offset`. Waits for devices that still
+    /// use it in a way that forbids this, at most `timeout` (`None`: without limit).
+    ///
+    /// # Errors
+    /// `Timeout` while a device still uses it; else what the system reports. Then nothing has begun.
+    fn begin(&self, offset: u64, access: Access, timeout: Option<Duration>) -> Result<()>;
+
+    /// The opposite of [`CpuAccess::begin`], with the same access.
+    ///
+    /// # Errors
+    /// What the system reports: others may not see what was written.
+    fn end(&self, offset: u64, access: Access) -> Result<()>;
 }
 
 /// A range of mapped memory; valid as long as the [`Memory`] it came from.

@@ -206,6 +206,8 @@ pub enum AcquireError {
     Closed,
     /// The producer belongs to the parent of this process.
     Forked,
+    /// The system refused the CPU the slot it asked for; the slot is free again.
+    Memory,
 }
 
 impl AcquireError {
@@ -215,6 +217,7 @@ impl AcquireError {
             Self::Timeout => ErrorKind::Timeout,
             Self::Closed => ErrorKind::Closed,
             Self::Forked => ErrorKind::Forked,
+            Self::Memory => ErrorKind::System,
         }
     }
 }
@@ -235,6 +238,8 @@ pub enum ReceiveError {
     Protocol,
     /// The next producer of the name can't be joined; `Consumer::explain` knows why.
     Refused,
+    /// The system refused the CPU the frame's slot; it was given back, and the frame counts as missed.
+    Memory,
 }
 
 impl ReceiveError {
@@ -247,6 +252,7 @@ impl ReceiveError {
             Self::TooManyHeld => ErrorKind::TooManyHeld,
             Self::Protocol => ErrorKind::Protocol,
             Self::Refused => ErrorKind::Unsupported,
+            Self::Memory => ErrorKind::System,
         }
     }
 }

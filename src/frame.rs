@@ -3,6 +3,7 @@
 use crate::backend::BackendInfo;
 use crate::describe::{DType, Described, Fourcc, Plane};
 use crate::fence::Fence;
+use crate::handle::Access;
 use crate::session::Attachment;
 use crate::signaler::Taken;
 use crate::sys::fork;
@@ -10,6 +11,7 @@ use crate::{Content, Error, Result};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A frame another process published, readable in place. The slot goes back when this is dropped.
 ///
@@ -19,6 +21,8 @@ pub struct Frame {
     taken: Taken,
     /// The process that leases it.
     process: u32,
+    /// Whether the CPU's access has begun and must end with the lease.
+    announced: bool,
 }
 
 /// What a slot's frames have in common until its description changes. One reference count per frame, not two.
@@ -31,7 +35,17 @@ pub(crate) struct SlotInfo {
 impl Frame {
     #[inline]
     pub(crate) fn new(slot: Arc<SlotInfo>, taken: Taken) -> Self {
-        Self { slot, taken, process: fork::process_number() }
+        Self { slot, taken, process: fork::process_number(), announced: false }
+    }
+
+    /// Begins the CPU's access, where that must be announced. `Ok(false)` if a device still writes after `timeout`.
+    pub(crate) fn begin(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        self.announced = self.slot.attachment.pool.begin(self.taken.slot, self.access(), timeout)?;
+        Ok(self.announced)
+    }
+
+    fn access(&self) -> Access {
+        if self.readonly() { Access::Read } else { Access::Write }
     }
 
     /// Which publication of its producer this is, from 0. Another producer counts anew: see [`Frame::generation`].
@@ -194,6 +208,11 @@ impl Drop for Frame {
     fn drop(&mut self) {
         // In a forked child the lease is the parent's.
         if self.is_ours() {
+            if self.announced
+                && let Err(error) = self.slot.attachment.pool.end(self.taken.slot, self.access())
+            {
+                tracing::warn!(%error, slot = self.taken.slot, "the CPU's access to a frame did not end as it should");
+            }
             self.slot.attachment.subscriber.release(self.taken.slot);
         }
     }

@@ -14,6 +14,13 @@ pub enum ExternalHandle {
         /// Its size in bytes.
         len: u64,
     },
+    /// A dma-buf, of any driver.
+    DmaBuf {
+        /// The dma-buf.
+        fd: OwnedFd,
+        /// Its size in bytes.
+        len: u64,
+    },
 }
 
 /// What a holder of memory may do with it.
@@ -27,11 +34,13 @@ pub enum Access {
 
 impl ExternalHandle {
     const MEMFD: u32 = 1;
+    const DMA_BUF: u32 = 2;
 
     /// The handle that arrived in a message; the tag says what the descriptor is.
     pub(crate) fn from_wire(tag: u32, fd: OwnedFd, len: u64) -> Result<Self> {
         match tag {
             Self::MEMFD => Ok(Self::Memfd { fd, len }),
+            Self::DMA_BUF => Ok(Self::DmaBuf { fd, len }),
             _ => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -45,6 +54,7 @@ impl ExternalHandle {
     pub(crate) fn into_wire(self) -> (u32, OwnedFd, u64) {
         match self {
             Self::Memfd { fd, len } => (Self::MEMFD, fd, len),
+            Self::DmaBuf { fd, len } => (Self::DMA_BUF, fd, len),
         }
     }
 }

@@ -72,8 +72,8 @@ pub mod testing;
 mod wait;
 
 pub use backend::{
-    Allocation, Backend, BackendInfo, Capabilities, DeviceId, Layout, Mapped, Memory, PrivateMapping,
-    Requirements, Usage,
+    Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Layout, Mapped, Memory,
+    PrivateMapping, Requirements, Usage,
 };
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use consumer::{Closer, Consumer, ConsumerBuilder, ConsumerStats, Ending};

@@ -32,9 +32,13 @@ impl Registry {
         self
     }
 
-    /// The backend of this kind.
-    pub fn get(&self, kind: &str) -> Option<&Arc<dyn Backend>> {
-        self.backends.iter().find(|backend| backend.info().kind == kind)
+    /// The backend of this kind; after a colon, its source by name.
+    pub fn get(&self, kind: &str) -> Option<Arc<dyn Backend>> {
+        let named = |kind: &str| self.backends.iter().find(|backend| backend.info().kind == kind);
+        named(kind).cloned().or_else(|| {
+            let (kind, source) = kind.split_once(':')?;
+            named(kind)?.with_source(source)
+        })
     }
 
     /// All of them, in order of preference.
@@ -51,7 +55,7 @@ impl Registry {
             self.backends.iter().map(|backend| backend.info().kind.as_str()).collect::<Vec<_>>().join(", ")
         };
         let candidates: Vec<_> =
-            self.backends.iter().filter(|backend| kind == "auto" || backend.info().kind == kind).collect();
+            if kind == "auto" { self.backends.clone() } else { self.get(kind).into_iter().collect() };
         if candidates.is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -62,7 +66,7 @@ impl Registry {
         for backend in candidates {
             match backend.plan(requirements) {
                 Ok(layout) => {
-                    return Ok(Planned { backend: backend.clone(), layout });
+                    return Ok(Planned { backend, layout });
                 }
                 // The only candidate's own words say it best.
                 Err(error) if kind != "auto" => return Err(error),

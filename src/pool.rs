@@ -4,10 +4,11 @@ use crate::backend::{Allocation, BackendInfo, Memory, PrivateMapping};
 use crate::handle::Access;
 use crate::session::{MemoryEntry, SlotEntry, Welcome};
 use crate::shm::SlotMemory;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// A fixed set of slots in the memory of one backend.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(crate) struct Pool {
     objects: Vec<Object>,
     /// Bit i: slot i has a private view.
     private_slots: AtomicU64,
+    /// Whether the CPU's access must be announced: see [`Pool::begin`].
+    announced: bool,
+    /// Why that failed last.
+    trouble: Mutex<Option<(ErrorKind, String)>>,
 }
 
 /// A memory object that slots lie in.
@@ -43,7 +48,15 @@ impl Pool {
         }
         let slots =
             allocations.into_iter().map(|slot| SlotMemory::new(slot, access)).collect::<Result<_>>()?;
-        Ok(Self { slots, info: info.clone(), slot_bytes, objects, private_slots: AtomicU64::new(0) })
+        Ok(Self {
+            slots,
+            info: info.clone(),
+            slot_bytes,
+            announced: objects.iter().any(|object| object.memory.cpu_access().is_some()),
+            objects,
+            private_slots: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+        })
     }
 
     /// The pool a welcome describes, over memory objects already opened.
@@ -103,6 +116,42 @@ impl Pool {
 
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
+    }
+
+    /// Whether the CPU's access to a slot must begin and end by [`Pool::begin`] and [`Pool::end`].
+    #[inline]
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced
+    }
+
+    /// Begins the CPU's access to a slot that is leased. `Ok(false)` if a device still uses it after `timeout`.
+    pub(crate) fn begin(&self, slot: u32, access: Access, timeout: Option<Duration>) -> Result<bool> {
+        let allocation = self.slots[slot as usize].allocation();
+        let Some(cpu) = allocation.memory.cpu_access() else { return Ok(true) };
+        match cpu.begin(allocation.offset, access, timeout) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Timeout => Ok(false),
+            Err(error) => {
+                let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                *trouble = Some((error.kind(), error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends it, before the lease does.
+    pub(crate) fn end(&self, slot: u32, access: Access) -> Result<()> {
+        let allocation = self.slots[slot as usize].allocation();
+        allocation.memory.cpu_access().map_or(Ok(()), |cpu| cpu.end(allocation.offset, access))
+    }
+
+    /// What the system said when the CPU's access could last not begin.
+    pub(crate) fn explain_trouble(&self, stream: &str) -> Error {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kind, text) = trouble
+            .as_ref()
+            .map_or((ErrorKind::System, "no reason was given"), |(kind, text)| (*kind, text.as_str()));
+        Error::new(kind, format!("the CPU can't get at a slot of {stream}, which is free again: {text}"))
     }
 
     /// Claims the private view of a slot: its mapping and where the slot begins in it. One at a time.

@@ -142,6 +142,7 @@ impl ConsumerBuilder {
             expected: None,
             published_on: u32::MAX,
             stats: ConsumerStats::default(),
+            unfinished: None,
             refusal: None,
             process: fork::process_number(),
         })

@@ -11,7 +11,7 @@ pub use closer::Closer;
 
 use crate::backend::BackendInfo;
 use crate::error::ReceiveError;
-use crate::frame::SlotInfo;
+use crate::frame::{Frame, SlotInfo};
 use crate::plan::Registry;
 use crate::session::{Attachment, Joining};
 use crate::signaler::Policy;
@@ -74,6 +74,8 @@ pub struct Consumer {
     /// Processor of the producer at its last publication.
     published_on: u32,
     stats: ConsumerStats,
+    /// A frame taken, which a device still writes.
+    unfinished: Option<Frame>,
     /// Why the last attempt to go on with a new producer failed.
     refusal: Option<Error>,
     closing: Arc<Closing>,
@@ -155,6 +157,7 @@ impl Consumer {
                 let text = why.map_or_else(String::new, ToString::to_string);
                 Error::new(kind, format!("a new producer of {} can't be joined: {text}", self.name))
             }
+            ReceiveError::Memory => self.attachment.pool.explain_trouble(self.name.as_str()),
             ReceiveError::Protocol => say(format!(
                 "the producer of {} wrote what no bips producer writes; restart it, or update both sides",
                 self.name

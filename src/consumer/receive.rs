@@ -33,8 +33,11 @@ impl Consumer {
     /// See [`ReceiveError`]; [`Consumer::explain`] makes words of it.
     #[inline]
     pub fn receive(&mut self, wait: Wait) -> Result<Frame, ReceiveError> {
+        if let Some(frame) = self.unfinished.take() {
+            return self.begin(frame, wait.deadline());
+        }
         match self.look()? {
-            Some(taken) => self.lease(taken),
+            Some(taken) => self.lease(taken, || wait.deadline()),
             None if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
             None => self.receive_slowly(wait),
         }
@@ -81,17 +84,17 @@ impl Consumer {
             if self.reconnect && self.attachment.has_ended() {
                 // Nothing can come from here any more once this finds nothing.
                 if let Some(taken) = self.look()? {
-                    return self.lease(taken);
+                    return self.lease(taken, || deadline);
                 }
                 self.rejoin(deadline)?;
             }
             if let Some(taken) = self.spin(deadline)? {
-                return self.lease(taken);
+                return self.lease(taken, || deadline);
             }
             let left = deadline.left();
             self.pause(left);
             if let Some(taken) = self.look()? {
-                return self.lease(taken);
+                return self.lease(taken, || deadline);
             }
             if left.is_none() {
                 return Err(ReceiveError::Timeout);
@@ -145,7 +148,7 @@ impl Consumer {
 
     /// Makes a frame of what was taken.
     #[inline]
-    fn lease(&mut self, taken: Taken) -> Result<Frame, ReceiveError> {
+    fn lease(&mut self, taken: Taken, deadline: impl FnOnce() -> Deadline) -> Result<Frame, ReceiveError> {
         let slot = match &self.cache[taken.slot as usize] {
             Some((version, slot)) if *version == taken.version => slot.clone(),
             _ => self.describe(taken)?,
@@ -157,7 +160,29 @@ impl Consumer {
         self.stats.missed = self.stats.missed.wrapping_add(missed);
         self.attachment.subscriber.count(1, missed);
         reach(Step::Leased);
-        Ok(Frame::new(slot, taken))
+        let frame = Frame::new(slot, taken);
+        if self.attachment.pool.is_announced() { self.begin(frame, deadline()) } else { Ok(frame) }
+    }
+
+    /// Begins the CPU's access to a frame in memory that must be told. One that a device still writes at the deadline is
+    /// the next receive's.
+    #[cold]
+    fn begin(&mut self, mut frame: Frame, deadline: Deadline) -> Result<Frame, ReceiveError> {
+        if self.process != fork::process_number() {
+            return Err(ReceiveError::Forked);
+        }
+        match frame.begin(deadline.left().unwrap_or(Some(Duration::ZERO))) {
+            Ok(true) => Ok(frame),
+            Ok(false) => {
+                // No publication will announce that it is done.
+                if let Some(poll) = self.attachment.poll() {
+                    poll.ring();
+                }
+                self.unfinished = Some(frame);
+                Err(ReceiveError::Timeout)
+            }
+            Err(_) => Err(ReceiveError::Memory),
+        }
     }
 
     /// Reads and checks the description of a slot just leased.

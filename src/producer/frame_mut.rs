@@ -2,10 +2,13 @@
 
 use super::inner::Inner;
 use crate::fence::Fence;
+use crate::handle::Access;
 use crate::shm::WritableSlot;
 use crate::{Content, Description, Error, Result};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A slot to write the next frame into. Dropping it without publishing gives the slot back unseen.
 ///
@@ -16,13 +19,29 @@ pub struct FrameMut {
     slot: u32,
     /// Whether this lease still holds the slot.
     holds: bool,
+    /// Whether the CPU's access has begun and must end before the lease does.
+    announced: bool,
 }
 
 impl FrameMut {
     /// For a slot that `look` has just given out.
     pub(super) fn new(inner: Arc<Inner>, slot: u32) -> Self {
         let memory = WritableSlot::acquired(inner.pool.slot(slot));
-        Self { inner, memory, slot, holds: true }
+        Self { inner, memory, slot, holds: true, announced: false }
+    }
+
+    /// Begins the CPU's access, where that must be announced. `Ok(false)` if a device still uses it after `timeout`.
+    pub(super) fn begin(&mut self, timeout: Duration) -> Result<bool> {
+        self.announced = self.inner.pool.begin(self.slot, Access::Write, Some(timeout))?;
+        Ok(self.announced)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.announced) {
+            self.inner.pool.end(self.slot, Access::Write)
+        } else {
+            Ok(())
+        }
     }
 
     /// Index of the slot in its pool.
@@ -61,6 +80,21 @@ impl FrameMut {
         self.memory.bytes_mut()
     }
 
+    /// A descriptor by which devices use the slot, a dma-buf where the memory has one, and where the slot begins in it.
+    /// Ours, not the consumers': of some kinds it allows more than they get.
+    ///
+    /// # Errors
+    /// `Unsupported` where the memory has none to give; `Forked`.
+    pub fn fd(&self) -> Result<(OwnedFd, u64)> {
+        if self.inner.is_forked() {
+            return Err(Error::forked());
+        }
+        let allocation = self.inner.pool.slot(self.slot).allocation();
+        let (handle, offset) = allocation.memory.export_to_device(allocation.offset)?;
+        let (_, fd, _) = handle.into_wire();
+        Ok((fd, offset))
+    }
+
     /// A further hold on the slot: while it lives, the slot is not taken again, published or not.
     pub fn hold(&self) -> SlotHold {
         if !self.inner.is_forked() {
@@ -81,6 +115,7 @@ impl FrameMut {
         }
         // Memory whose fences can't cross processes: the host waits (see `Fence`).
         ready.wait()?;
+        self.end()?;
         self.holds = false;
         self.inner.publish(self.slot, &description)
     }
@@ -99,6 +134,9 @@ impl FrameMut {
 impl Drop for FrameMut {
     fn drop(&mut self) {
         if self.holds && !self.inner.is_forked() {
+            if let Err(error) = self.end() {
+                tracing::warn!(%error, slot = self.slot, "the CPU's access to a slot did not end as it should");
+            }
             self.inner.unhold(self.slot);
         }
     }

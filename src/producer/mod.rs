@@ -1,5 +1,6 @@
 //! A producer: owns a pool and publishes frames.
 
+mod announced;
 mod builder;
 mod explain;
 mod frame_mut;
@@ -17,6 +18,7 @@ use crate::error::AcquireError;
 use crate::session::{ConsumerInfo, Server};
 use crate::shm::Bell;
 use crate::sys::fork;
+use crate::wait::Deadline;
 use crate::{Content, Error, Result, Wait};
 use inner::Inner;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,15 +67,17 @@ impl Producer {
     /// See [`AcquireError`]; [`Producer::explain`] says who holds what.
     #[inline]
     pub fn acquire(&self, wait: Wait) -> Result<FrameMut, AcquireError> {
+        if self.inner.pool.is_announced() {
+            return self.acquire_announced(wait.deadline());
+        }
         match self.inner.look()? {
             Some(slot) => Ok(FrameMut::new(self.inner.clone(), slot)),
-            None => self.acquire_slowly(wait),
+            None => self.acquire_slowly(wait.deadline()),
         }
     }
 
     #[cold]
-    fn acquire_slowly(&self, wait: Wait) -> Result<FrameMut, AcquireError> {
-        let deadline = wait.deadline();
+    fn acquire_slowly(&self, deadline: Deadline) -> Result<FrameMut, AcquireError> {
         let frame = |slot| FrameMut::new(self.inner.clone(), slot);
         if let Some(limit) = deadline.left_at_most(self.spin) {
             let begin = Instant::now();
@@ -104,7 +108,14 @@ impl Producer {
             return Error::forked();
         }
         match error {
-            AcquireError::Timeout => Error::new(error.kind(), self.inner.explain_full()),
+            AcquireError::Timeout => {
+                let full = Error::new(error.kind(), self.inner.explain_full());
+                match self.inner.pool.is_announced() {
+                    true => full.hint("a slot that no consumer has is still taken while a device uses it"),
+                    false => full,
+                }
+            }
+            AcquireError::Memory => self.inner.pool.explain_trouble(self.inner.name.as_str()),
             AcquireError::Closed => Error::new(
                 error.kind(),
                 format!("the producer of {} is closed; make a new one", self.inner.name),

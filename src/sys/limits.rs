@@ -16,8 +16,12 @@ use std::path::{Path, PathBuf};
 /// Segments smaller than this are made without asking: control memory, which joins the path of an attach.
 const SMALL: u64 = 1 << 20;
 
-/// Refuses a size that the machine or the control group can't give, by arithmetic.
-pub(super) fn check(len: u64) -> Result<()> {
+/// Refuses a size that the machine or the control group can't give, by arithmetic. For whoever allocates where the kernel
+/// would kill for too much instead of refusing it.
+///
+/// # Errors
+/// `OutOfMemory`, saying what there is.
+pub fn check(len: u64) -> Result<()> {
     if len < SMALL {
         return Ok(());
     }

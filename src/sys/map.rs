@@ -29,8 +29,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes from the start of `fd`, shared or (`private`) copy-on-write.
-    pub(crate) fn new(fd: impl AsFd, len: usize, writable: bool, private: bool) -> Result<Self> {
+    /// Maps `len` bytes from the start of `fd`, shared or (`private`) copy-on-write. What lies beyond the end of the file
+    /// faults: know its size, and that it stays so.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no length; what `mmap` reports.
+    pub fn new(fd: impl AsFd, len: usize, writable: bool, private: bool) -> Result<Self> {
         // Here, since no byte is shared before it is mapped.
         four_kib_pages(sysconf(SysconfVar::PAGE_SIZE).ok().flatten())?;
         let size = NonZeroUsize::new(len).ok_or_else(|| Error::invalid("nothing to map: the length is 0"))?;

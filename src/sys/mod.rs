@@ -13,6 +13,7 @@ pub(crate) mod socket;
 
 pub(crate) use clock::Clock;
 pub use fork::{PerProcess, process_number};
+pub use limits::check as check_memory;
 pub use map::Mapping;
 pub use memory::SegmentMemory;
 pub use segment::{Segment, Sharing};

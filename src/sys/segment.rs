@@ -40,6 +40,20 @@ impl Segment {
     /// `OutOfMemory` when the machine or the memory control group has not that much; `Unsupported` on kernels
     /// without sealed memfds (before 5.1).
     pub fn create(name: &str, len: u64, sharing: Sharing) -> Result<Self> {
+        Self::create_then(name, len, sharing, |_| Ok(())).map(|(segment, ())| segment)
+    }
+
+    /// As [`Segment::create`], with something done to the memfd when it can't change its size any more but isn't sealed
+    /// against writers yet, nor against further seals.
+    ///
+    /// # Errors
+    /// As [`Segment::create`], and those of `then`.
+    pub fn create_then<T>(
+        name: &str,
+        len: u64,
+        sharing: Sharing,
+        then: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let size = usize::try_from(len)
             .map_err(|_| Error::invalid(format!("{len} bytes don't fit this machine")))?;
         limits::check(len)?;
@@ -52,18 +66,14 @@ impl Segment {
         })?;
         let mapping = Mapping::new(&fd, size, true, false)?;
         let huge = mapping.settle();
-        let mut seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        seal(&fd, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
+        let made = then(fd.as_fd())?;
+        let mut seals = SealFlag::F_SEAL_SEAL;
         if sharing == Sharing::ReadOnly {
             seals |= future_write();
         }
-        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| match errno {
-            Errno::EINVAL => Error::new(
-                ErrorKind::Unsupported,
-                "this kernel can't seal memory against writers (F_SEAL_FUTURE_WRITE); Linux 5.1 or newer is needed",
-            ),
-            errno => Error::system("sealing a memfd", errno),
-        })?;
-        Ok(Self { mapping, fd: Some(fd), huge })
+        seal(&fd, seals)?;
+        Ok((Self { mapping, fd: Some(fd), huge }, made))
     }
 
     /// Maps a segment a peer sent, after checking that it can't shrink under us, is as large as promised, is
@@ -130,6 +140,16 @@ impl Segment {
 /// `F_SEAL_FUTURE_WRITE`, which nix does not name.
 fn future_write() -> SealFlag {
     SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE)
+}
+
+fn seal(fd: &OwnedFd, seals: SealFlag) -> Result<()> {
+    fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(|errno| match errno {
+        Errno::EINVAL => Error::new(
+            ErrorKind::Unsupported,
+            "this kernel can't seal memory against writers (F_SEAL_FUTURE_WRITE); Linux 5.1 or newer is needed",
+        ),
+        errno => Error::system("sealing a memfd", errno),
+    })
 }
 
 fn file_offset(len: u64) -> Result<libc::off_t> {

@@ -1,13 +1,14 @@
 //! Host memory that behaves, until told not to.
 
 use crate::backend::{
-    Allocation, Backend, BackendInfo, Capabilities, DeviceId, Layout, Memory, Requirements,
+    Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Layout, Mapped, Memory, Requirements,
 };
 use crate::handle::{Access, ExternalHandle};
 use crate::sys::{PAGE, Segment, SegmentMemory, Sharing};
 use crate::{Error, ErrorKind, Result};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub enum Operation {
     Allocate,
     /// [`Backend::import`].
     Import,
+    /// [`CpuAccess::begin`], of memory that is [`announced`](Simulated::announced).
+    Begin,
+    /// [`CpuAccess::end`].
+    End,
 }
 
 /// What can be wrong with a handle on its way between processes.
@@ -51,9 +56,34 @@ struct Fault {
 #[derive(Debug)]
 pub struct Simulated {
     info: BackendInfo,
-    faults: Vec<Fault>,
     damage: Mutex<Option<Damage>>,
-    calls: [AtomicU32; 3],
+    calls: Arc<Calls>,
+    /// Whether the CPU's access must be announced.
+    announced: bool,
+}
+
+/// What was called, and what shall fail.
+#[derive(Debug, Default)]
+struct Calls {
+    counts: [AtomicU32; 5],
+    faults: Mutex<Vec<Fault>>,
+    /// Slots made so far that a device uses, as bits.
+    busy: AtomicU64,
+    /// Slots whose access by the CPU has begun and not ended.
+    begun: AtomicU64,
+}
+
+impl Calls {
+    fn enter(&self, operation: Operation) -> Result<()> {
+        let call = self.counts[operation as usize].fetch_add(1, Relaxed) + 1;
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match faults.iter().find(|fault| fault.operation == operation && fault.call == call) {
+            Some(fault) => {
+                Err(Error::new(fault.kind, format!("planned fault: call {call} of {operation:?}")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Simulated {
@@ -65,17 +95,35 @@ impl Simulated {
                 device: DeviceId::default(),
                 description: "host memory with planned faults".into(),
             },
-            faults: Vec::new(),
             damage: Mutex::new(None),
-            calls: Default::default(),
+            calls: Arc::default(),
+            announced: false,
         }
     }
 
     /// Makes the `call`-th call (from 1) of `operation` fail with an error of `kind`.
     #[must_use]
-    pub fn fail(mut self, operation: Operation, call: u32, kind: ErrorKind) -> Self {
-        self.faults.push(Fault { operation, call, kind });
+    pub fn fail(self, operation: Operation, call: u32, kind: ErrorKind) -> Self {
+        let fault = Fault { operation, call, kind };
+        self.calls.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
         self
+    }
+
+    /// Makes memory that must be told of the CPU's access.
+    #[must_use]
+    pub fn announced(mut self) -> Self {
+        self.announced = true;
+        self
+    }
+
+    /// From now on a device uses these slots, as bits, of the pool that was made.
+    pub fn busy(&self, slots: u64) {
+        self.calls.busy.store(slots, Relaxed);
+    }
+
+    /// Slots, as bits, that the CPU has begun to use and not ended, in the process that made the pool.
+    pub fn begun(&self) -> u64 {
+        self.calls.begun.load(Relaxed)
     }
 
     /// Damages every handle before it is imported.
@@ -92,17 +140,70 @@ impl Simulated {
 
     /// How often `operation` was called.
     pub fn calls(&self, operation: Operation) -> u32 {
-        self.calls[operation as usize].load(Relaxed)
+        self.calls.counts[operation as usize].load(Relaxed)
     }
 
     fn enter(&self, operation: Operation) -> Result<()> {
-        let call = self.calls[operation as usize].fetch_add(1, Relaxed) + 1;
-        match self.faults.iter().find(|fault| fault.operation == operation && fault.call == call) {
-            Some(fault) => {
-                Err(Error::new(fault.kind, format!("planned fault: call {call} of {operation:?}")))
-            }
-            None => Ok(()),
+        self.calls.enter(operation)
+    }
+
+    /// `slot`: its number, if it was made here.
+    fn memory(&self, segment: Segment, access: Access, slot: Option<u32>) -> Arc<dyn Memory> {
+        let memory = SegmentMemory::new(segment, access);
+        match self.announced {
+            true => Arc::new(Announced { memory, calls: self.calls.clone(), slot }),
+            false => Arc::new(memory),
         }
+    }
+}
+
+/// Memory that must be told of the CPU's access.
+#[derive(Debug)]
+struct Announced {
+    memory: SegmentMemory,
+    calls: Arc<Calls>,
+    slot: Option<u32>,
+}
+
+// SAFETY: all is the segment's.
+#[allow(unsafe_code, reason = "passes a contract on")]
+unsafe impl Memory for Announced {
+    fn export(&self) -> Result<ExternalHandle> {
+        self.memory.export()
+    }
+
+    fn map(&self, access: Access) -> Result<Mapped> {
+        self.memory.map(access)
+    }
+
+    fn cpu_access(&self) -> Option<&dyn CpuAccess> {
+        Some(self)
+    }
+}
+
+impl CpuAccess for Announced {
+    fn begin(&self, _offset: u64, access: Access, timeout: Option<Duration>) -> Result<()> {
+        self.calls.enter(Operation::Begin)?;
+        // Devices write here: they keep everybody off, at both ends of the stream.
+        let slots = self.slot.map_or(u64::MAX, |slot| 1 << slot);
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        while self.calls.busy.load(Relaxed) & slots != 0 {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(Error::new(ErrorKind::Timeout, "a device uses the slot"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if access == Access::Write {
+            self.calls.begun.fetch_or(self.slot.map_or(0, |slot| 1 << slot), Relaxed);
+        }
+        Ok(())
+    }
+
+    fn end(&self, _offset: u64, access: Access) -> Result<()> {
+        if access == Access::Write {
+            self.calls.begun.fetch_and(!self.slot.map_or(0, |slot| 1 << slot), Relaxed);
+        }
+        self.calls.enter(Operation::End)
     }
 }
 
@@ -137,9 +238,9 @@ impl Backend for Simulated {
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
         self.enter(Operation::Allocate)?;
         (0..slots)
-            .map(|_| {
+            .map(|slot| {
                 let segment = Segment::create("simulated", layout.slot_bytes, Sharing::of(layout.writable))?;
-                let memory = Arc::new(SegmentMemory::new(segment, Access::Write));
+                let memory = self.memory(segment, Access::Write, Some(slot));
                 Ok(Allocation { memory, offset: 0, len: layout.slot_bytes })
             })
             .collect()
@@ -147,7 +248,9 @@ impl Backend for Simulated {
 
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
         self.enter(Operation::Import)?;
-        let ExternalHandle::Memfd { mut fd, mut len } = handle;
+        let ExternalHandle::Memfd { mut fd, mut len } = handle else {
+            return Err(Error::protocol("the peer sent no memfd"));
+        };
         match *self.damage.lock().unwrap_or_else(PoisonError::into_inner) {
             None => {}
             Some(Damage::Length) => len += PAGE,
@@ -157,6 +260,6 @@ impl Backend for Simulated {
             }
         }
         let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
-        Ok(Arc::new(SegmentMemory::new(segment, access)))
+        Ok(self.memory(segment, access, None))
     }
 }

@@ -1,0 +1,167 @@
+//! Memory that must be told when the CPU begins and ends to touch a slot: told around every lease, and nothing is lost
+//! where that fails or a device is still at work.
+
+mod common;
+
+use bips::testing::{Operation, Simulated};
+use bips::{
+    AcquireError, Backend, Consumer, Description, ErrorKind, Fence, Producer, ReceiveError, Registry, Wait,
+};
+use common::{SOON, Scratch};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// A stream of two slots in memory that must be told.
+fn stream(scratch: &Scratch, backend: &Arc<Simulated>) -> (Producer, Consumer) {
+    let backend: Arc<dyn Backend> = backend.clone();
+    let producer = Producer::builder("told").backend(backend.clone()).bytes(100).slots(2);
+    let producer = producer.directory(scratch.path()).create().unwrap();
+    let consumer = Consumer::builder("told").registry(Registry::new().with(backend));
+    (producer, consumer.directory(scratch.path()).connect().unwrap())
+}
+
+fn told(backend: &Simulated) -> (u32, u32) {
+    (backend.calls(Operation::Begin), backend.calls(Operation::End))
+}
+
+fn publish(producer: &Producer, value: u8) -> u64 {
+    let mut frame = producer.acquire(SOON).unwrap();
+    frame.bytes_mut().fill(value);
+    frame.publish(Description::new(), Fence::Signaled).unwrap()
+}
+
+#[test]
+fn is_told_around_every_lease() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    let frame = producer.acquire(Wait::Now).unwrap();
+    assert_eq!((told(&backend), backend.begun()), ((1, 0), 1 << frame.slot()));
+    frame.publish(Description::new(), Fence::Signaled).unwrap();
+    assert_eq!((told(&backend), backend.begun()), ((1, 1), 0), "before anybody can read");
+    let frame = consumer.receive(SOON).unwrap();
+    assert_eq!(told(&backend), (2, 1));
+    drop(frame);
+    assert_eq!(told(&backend), (2, 2));
+    producer.acquire(Wait::Now).unwrap().cancel();
+    assert_eq!((told(&backend), backend.begun()), ((3, 3), 0));
+}
+
+#[test]
+fn other_memory_is_told_nothing() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    publish(&producer, 1);
+    drop(consumer.receive(SOON).unwrap());
+    assert_eq!(told(&backend), (0, 0));
+}
+
+#[test]
+fn an_acquire_that_cannot_begin_gives_the_slot_back() {
+    let scratch = Scratch::new();
+    let backend = Arc::new(Simulated::new().announced().fail(Operation::Begin, 1, ErrorKind::System));
+    let (producer, _consumer) = stream(&scratch, &backend);
+    assert_eq!(producer.acquire(Wait::Now).unwrap_err(), AcquireError::Memory);
+    let error = producer.explain(AcquireError::Memory);
+    assert_eq!(error.kind(), ErrorKind::System);
+    assert!(error.to_string().contains("planned fault: call 1 of Begin"), "{error}");
+    let both = [producer.acquire(Wait::Now).unwrap(), producer.acquire(Wait::Now).unwrap()];
+    assert_ne!(both[0].slot(), both[1].slot());
+}
+
+#[test]
+fn a_receive_that_cannot_begin_gives_the_slot_back() {
+    let scratch = Scratch::new();
+    let backend = Arc::new(Simulated::new().announced().fail(Operation::Begin, 2, ErrorKind::System));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    publish(&producer, 1);
+    assert_eq!(consumer.receive(SOON).unwrap_err(), ReceiveError::Memory);
+    let error = consumer.explain(ReceiveError::Memory);
+    assert!(error.to_string().contains("planned fault: call 2 of Begin"), "{error}");
+    assert_eq!(consumer.stats().held, 0);
+    assert_eq!(publish(&producer, 2), 1);
+    assert_eq!(consumer.receive(SOON).unwrap().sequence(), 1);
+}
+
+/// What others may not see is not published.
+#[test]
+fn a_publish_that_cannot_end_publishes_nothing() {
+    let scratch = Scratch::new();
+    let backend = Arc::new(Simulated::new().announced().fail(Operation::End, 1, ErrorKind::System));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    let frame = producer.acquire(Wait::Now).unwrap();
+    let error = frame.publish(Description::new(), Fence::Signaled).unwrap_err();
+    assert!(error.to_string().contains("planned fault"), "{error}");
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    assert_eq!(publish(&producer, 3), 0, "the sequence was not used");
+    assert_eq!(consumer.receive(SOON).unwrap().sequence(), 0);
+}
+
+#[test]
+fn a_slot_that_a_device_uses_is_passed_over() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, _consumer) = stream(&scratch, &backend);
+    for free in [0, 1] {
+        backend.busy(0b11 & !(1 << free));
+        assert_eq!(producer.acquire(Wait::Now).unwrap().slot(), free);
+    }
+    backend.busy(0b11);
+    assert_eq!(producer.acquire(Wait::Now).unwrap_err(), AcquireError::Timeout);
+    let soon = Wait::For(Duration::from_millis(20));
+    assert_eq!(producer.acquire(soon).unwrap_err(), AcquireError::Timeout);
+    let said = producer.explain(AcquireError::Timeout).to_string();
+    assert!(said.contains("while a device uses it"), "{said}");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| producer.acquire(SOON).unwrap().slot());
+        backend.busy(0b01);
+        assert_eq!(waiting.join().unwrap(), 1);
+    });
+}
+
+/// It is not lost with the time: the next receive goes on waiting for it.
+#[test]
+fn a_frame_that_a_device_writes_is_the_next_receives() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    publish(&producer, 1);
+    backend.busy(0b11);
+    for wait in [Wait::Now, Wait::For(Duration::from_millis(20))] {
+        assert_eq!(consumer.receive(wait).unwrap_err(), ReceiveError::Timeout);
+        assert_eq!(consumer.stats().held, 1);
+    }
+    backend.busy(0);
+    assert_eq!(consumer.receive(Wait::Now).unwrap().sequence(), 0);
+    assert_eq!(consumer.stats().held, 0);
+    assert_eq!(consumer.stats().received, 1);
+}
+
+/// Given up with its consumer, it goes back like any other.
+#[test]
+fn an_unfinished_frame_goes_back_with_its_consumer() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    publish(&producer, 1);
+    backend.busy(0b11);
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    drop(consumer);
+    backend.busy(0);
+    let both = [producer.acquire(SOON).unwrap(), producer.acquire(SOON).unwrap()];
+    assert_ne!(both[0].slot(), both[1].slot());
+}
+
+/// An event loop must come back for it, although nothing is published meanwhile.
+#[test]
+fn a_poll_descriptor_stays_readable_for_an_unfinished_frame() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    let number = consumer.poll_fd().unwrap();
+    publish(&producer, 1);
+    backend.busy(0b11);
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    let mut poll = libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, for as long as the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, common::PATIENCE.as_millis() as i32) };
+    assert_eq!(ready, 1);
+    backend.busy(0);
+    assert_eq!(consumer.receive(Wait::Now).unwrap().sequence(), 0);
+}
