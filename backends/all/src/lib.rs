@@ -14,6 +14,11 @@ pub fn registry() -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memfd")]
     let registry = registry.with(std::sync::Arc::new(bips_memfd::Memfd::new()));
+    // The heap before udmabuf: its consumers can tell of their access, which counts where caches don't agree by themselves.
+    #[cfg(feature = "dma-buf")]
+    let registry = registry
+        .with(std::sync::Arc::new(bips_dma_buf::DmaHeap::new()))
+        .with(std::sync::Arc::new(bips_dma_buf::Udmabuf::new()));
     registry
 }
 

@@ -3,14 +3,17 @@
 use crate::{Subject, plan, requirements};
 use bips::{Access, Allocation, Content, ErrorKind, Usage};
 use std::fs;
+use std::time::Duration;
 
 /// The first bytes of a slot, to write and read. Panics outside the slot.
 pub(crate) fn poke(slot: &Allocation, at: u64, value: u8) {
     assert!(at < slot.len, "inside the slot");
     let start = slot.memory.map(Access::Write).expect("an own slot can be mapped for writing").start;
     let byte = start.map_addr(|addr| addr.saturating_add((slot.offset + at) as usize));
-    // SAFETY: `at` is inside the slot, and the slot inside the mapping (checked by the case that allocated it).
-    unsafe { byte.write_volatile(value) };
+    announced(slot, Access::Write, || {
+        // SAFETY: `at` is inside the slot, and the slot inside the mapping (checked by the case that allocated it).
+        unsafe { byte.write_volatile(value) };
+    });
 }
 
 /// One byte of a slot.
@@ -18,8 +21,19 @@ pub(crate) fn peek(slot: &Allocation, at: u64) -> u8 {
     assert!(at < slot.len, "inside the slot");
     let start = slot.memory.map(Access::Read).expect("a slot can be mapped for reading").start;
     let byte = start.map_addr(|addr| addr.saturating_add((slot.offset + at) as usize));
-    // SAFETY: as in `poke`.
-    unsafe { byte.read_volatile() }
+    announced(slot, Access::Read, || {
+        // SAFETY: as in `poke`.
+        unsafe { byte.read_volatile() }
+    })
+}
+
+/// Tells the memory before and after, if it must be told.
+fn announced<T>(slot: &Allocation, access: Access, touch: impl FnOnce() -> T) -> T {
+    let Some(cpu) = slot.memory.cpu_access() else { return touch() };
+    cpu.begin(slot.offset, access, Some(Duration::from_secs(20))).expect("no device uses the slot");
+    let touched = touch();
+    cpu.end(slot.offset, access).expect("what was begun can end");
+    touched
 }
 
 /// A kind that fits the wire and a description for people.

@@ -6,17 +6,26 @@
 //! bips_conformance::suite!(bips_memfd::Memfd::new());
 //! ```
 //!
+//! Memory that needs a device names the lane that tests it; where a machine has no such device, the cases are left out
+//! with the reason, unless `BIPS_REQUIRE` names the lane or the kind:
+//!
+//! ```ignore
+//! bips_conformance::suite!(bips_dma_buf::DmaHeap::new(), lane "dma-buf");
+//! ```
+//!
 //! Cases that need another process run the test program again, as a child that plays one role.
 
 mod allocation;
 mod process;
 mod sharing;
+#[path = "../../common/skip.rs"]
+mod skip;
 
 pub use allocation::*;
 pub use process::*;
 pub use sharing::*;
 
-use bips::{Backend, Content, Layout, Requirements, Usage};
+use bips::{Backend, Content, ErrorKind, Layout, Requirements, Usage};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,7 +37,10 @@ pub type Subject = Arc<dyn Backend>;
 #[macro_export]
 macro_rules! suite {
     ($backend:expr) => {
-        $crate::suite!(@cases $backend;
+        $crate::suite!($backend, lane "");
+    };
+    ($backend:expr, lane $lane:literal) => {
+        $crate::suite!(@cases $backend, $lane;
             introduces_itself, capabilities_come_from_trials, plans_whole_pages, plan_says_why_not,
             allocates_distinct_zeroed_slots, allocates_one_and_many, too_much_memory_is_an_error, leaves_nothing_behind,
             imports_what_it_exports, writes_are_seen_at_once, refuses_foreign_handles, writable_only_when_planned,
@@ -41,12 +53,37 @@ macro_rules! suite {
             $crate::child(std::sync::Arc::new($backend));
         }
     };
-    (@cases $backend:expr; $($case:ident),*) => {$(
+    (@cases $backend:expr, $lane:literal; $($case:ident),*) => {$(
         #[test]
         fn $case() {
-            $crate::$case(std::sync::Arc::new($backend));
+            let backend: $crate::Subject = std::sync::Arc::new($backend);
+            if $lane.is_empty() || $crate::is_here(&backend, $lane) {
+                $crate::$case(backend);
+            }
         }
     )*};
+}
+
+/// Whether this machine has the device that the memory needs. Says so, if not; panics, if it is required.
+#[track_caller]
+pub fn is_here(backend: &Subject, lane: &str) -> bool {
+    let content = Content::bytes(4096).expect("small");
+    match backend.plan(&requirements(content, 1, false)) {
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::AccessDenied) => {
+            left_out(&[lane, &backend.info().kind], &error.to_string());
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Says that the calling test is left out. Panics where `BIPS_REQUIRE` names one of `names`.
+#[track_caller]
+pub fn left_out(names: &[&str], reason: &str) {
+    let required = std::env::var("BIPS_REQUIRE").unwrap_or_default();
+    let required = required.split(',').map(str::trim).find(|name| names.contains(name));
+    assert!(required.is_none(), "{} is required by BIPS_REQUIRE, but {reason}", required.unwrap_or_default());
+    skip::skip(reason);
 }
 
 fn requirements(content: Content, slots: u32, writable: bool) -> Requirements {

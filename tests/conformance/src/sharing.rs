@@ -46,6 +46,10 @@ pub fn refuses_foreign_handles(backend: Subject) {
             change(&mut fd, &mut len);
             ExternalHandle::Memfd { fd, len }
         }
+        ExternalHandle::DmaBuf { mut fd, mut len } => {
+            change(&mut fd, &mut len);
+            ExternalHandle::DmaBuf { fd, len }
+        }
         other => panic!("teach this case how to damage {other:?}"),
     };
     for handle in [damage(&|fd, _| *fd = null()), damage(&|_, len| *len += 4096), damage(&|_, len| *len = 0)]

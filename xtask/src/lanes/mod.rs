@@ -31,6 +31,8 @@ pub(crate) enum Lane {
     Rust,
     /// The memfd backend and its conformance
     Memfd,
+    /// Memory of dma-heaps and udmabuf, where the kernel has them
+    DmaBuf,
     /// The `bips` program
     Cli,
     /// The Python package where no framework is installed but NumPy
@@ -67,13 +69,14 @@ pub(crate) enum Outcome {
 
 const REQUIRE: &str = "BIPS_REQUIRE";
 /// These have a lane of their own.
-const APART: [&str; 3] = ["bips-memfd", "bips-cli", "bips-python"];
+const APART: [&str; 4] = ["bips-memfd", "bips-dma-buf", "bips-cli", "bips-python"];
 
 impl Lane {
     fn run(self, workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
         match self {
             Self::Rust => rust(workspace, skips),
             Self::Memfd => package(workspace, skips, "bips-memfd"),
+            Self::DmaBuf => package(workspace, skips, "bips-dma-buf"),
             Self::Cli => package(workspace, skips, "bips-cli"),
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),

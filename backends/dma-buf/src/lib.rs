@@ -1,0 +1,24 @@
+//! Memory that devices use: dma-bufs, from a dma-heap (kind `dma-heap`) or made of a memfd (kind `udmabuf`).
+//!
+//! | | [`DmaHeap`] | [`Udmabuf`] |
+//! |---|---|---|
+//! | a slot is | a dma-buf of its own | a part of one sealed memfd, with a dma-buf over it |
+//! | consumers get | the dma-bufs | the memfd |
+//! | a consumer that means to can write | yes: whoever has the dma-buf can map it so | no |
+//! | consumers tell of their access | yes | they can't: the producer does it for them when it publishes |
+//!
+//! The CPU's access is announced to the kernel around every lease (`DMA_BUF_IOCTL_SYNC`): caches are made to agree where
+//! they don't by themselves, and devices that still write are waited for. [`SyncFile`] is the device's work as a fence.
+
+mod buffer;
+mod device;
+mod fence;
+mod heap;
+mod ioctl;
+mod memory;
+mod udmabuf;
+
+pub use buffer::DmaBuf;
+pub use fence::SyncFile;
+pub use heap::DmaHeap;
+pub use udmabuf::{Udmabuf, dma_buf_of};

@@ -1,0 +1,264 @@
+//! Kind `udmabuf`: one sealed memfd for the CPUs, and over each slot of it a dma-buf for devices.
+
+use crate::{DmaBuf, device, ioctl};
+use bips::sys::{PAGE, Segment, SegmentMemory, Sharing};
+use bips::{
+    Access, Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Error, ErrorKind,
+    ExternalHandle, Layout, Mapped, Memory, PrivateMapping, Requirements, Result, Usage,
+};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+const DEVICE: &str = "/dev/udmabuf";
+const LIMIT: &str = "/sys/module/udmabuf/parameters/size_limit_mb";
+
+/// Provider of memfd memory that devices can use.
+#[derive(Debug)]
+pub struct Udmabuf {
+    info: BackendInfo,
+    capabilities: OnceLock<Capabilities>,
+}
+
+impl Udmabuf {
+    /// The kind of memory it provides.
+    pub const KIND: &str = "udmabuf";
+
+    /// Needs `/dev/udmabuf` where a pool is made; consumers need nothing.
+    pub fn new() -> Self {
+        Self {
+            info: BackendInfo {
+                kind: Self::KIND.into(),
+                device: DeviceId::default(),
+                description: "sealed memfd with dma-bufs over it".into(),
+            },
+            capabilities: OnceLock::new(),
+        }
+    }
+
+    /// Makes a pool of a huge page and tries what can be tried in one process.
+    fn try_out(&self) -> Capabilities {
+        const LEN: u64 = 2 << 20;
+        let layout =
+            Layout { content: bips::Content::bytes(LEN).expect("small"), slot_bytes: LEN, writable: false };
+        let Ok(slots) = self.allocate(&layout, 1) else { return Capabilities::default() };
+        let import = |access| slots[0].memory.export().and_then(|handle| self.import(handle, access));
+        Capabilities {
+            allocate: true,
+            share: import(Access::Read).is_ok(),
+            cpu_map: true,
+            read_only_enforced: import(Access::Write).is_err(),
+            huge_pages: slots[0].memory.small_pages() == 0,
+        }
+    }
+}
+
+impl Default for Udmabuf {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for Udmabuf {
+    fn info(&self) -> &BackendInfo {
+        &self.info
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        *self.capabilities.get_or_init(|| self.try_out())
+    }
+
+    fn plan(&self, requirements: &Requirements) -> Result<Layout> {
+        if requirements.usage.contains(Usage::CUDA) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "CUDA imports no udmabufs; use memory it allocates itself, or host memory",
+            ));
+        }
+        open()?;
+        let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
+        fits(slot_bytes)?;
+        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
+    }
+
+    fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
+        let len = layout.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
+        })?;
+        let device = open()?;
+        let (segment, buffers) = Segment::create_then("pool", len, Sharing::of(layout.writable), |memfd| {
+            let slots = (0..u64::from(slots)).map(|slot| slot * layout.slot_bytes);
+            slots.map(|offset| cover(&device, memfd, offset, layout.slot_bytes)).collect::<Result<Vec<_>>>()
+        })?;
+        let memory = SegmentMemory::new(segment, Access::Write);
+        let memory: Arc<dyn Memory> = Arc::new(Covered { memory, buffers, slot_bytes: layout.slot_bytes });
+        let slot = |i| Allocation {
+            memory: memory.clone(),
+            offset: u64::from(i) * layout.slot_bytes,
+            len: layout.slot_bytes,
+        };
+        Ok((0..slots).map(slot).collect())
+    }
+
+    /// Consumers get the memfd: by the dma-buf they could write.
+    fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
+        match handle {
+            ExternalHandle::Memfd { fd, len } => {
+                let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
+                Ok(Arc::new(SegmentMemory::new(segment, access)))
+            }
+            other => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("the producer sent {other:?} for the memfd of a udmabuf"),
+            )),
+        }
+    }
+}
+
+/// The producer's side: the memfd, and a dma-buf over each slot.
+#[derive(Debug)]
+struct Covered {
+    memory: SegmentMemory,
+    buffers: Vec<DmaBuf>,
+    slot_bytes: u64,
+}
+
+impl Covered {
+    fn buffer(&self, offset: u64) -> Result<&DmaBuf> {
+        let buffer = self.buffers.get((offset / self.slot_bytes) as usize);
+        buffer.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("no slot begins at {offset}")))
+    }
+}
+
+// SAFETY: all that is mapped is the segment's.
+unsafe impl Memory for Covered {
+    fn export(&self) -> Result<ExternalHandle> {
+        self.memory.export()
+    }
+
+    fn map(&self, access: Access) -> Result<Mapped> {
+        self.memory.map(access)
+    }
+
+    fn small_pages(&self) -> u64 {
+        self.memory.small_pages()
+    }
+
+    fn map_private(&self) -> Result<Box<dyn PrivateMapping>> {
+        self.memory.map_private()
+    }
+
+    fn cpu_access(&self) -> Option<&dyn CpuAccess> {
+        Some(self)
+    }
+
+    fn export_to_device(&self, offset: u64) -> Result<(ExternalHandle, u64)> {
+        let buffer = self.buffer(offset)?;
+        Ok((ExternalHandle::DmaBuf { fd: buffer.duplicate()?, len: buffer.len() }, 0))
+    }
+}
+
+impl CpuAccess for Covered {
+    fn begin(&self, offset: u64, access: Access, timeout: Option<Duration>) -> Result<()> {
+        self.buffer(offset)?.begin(access, timeout)
+    }
+
+    /// Consumers have no dma-buf to ask. So what a device still writes is waited for here, and seen by all CPUs then.
+    fn end(&self, offset: u64, access: Access) -> Result<()> {
+        let buffer = self.buffer(offset)?;
+        buffer.end(access)?;
+        if access == Access::Read {
+            return Ok(());
+        }
+        buffer.begin(Access::Read, None)?;
+        buffer.end(Access::Read)
+    }
+}
+
+/// Makes a dma-buf of a part of a memfd, for devices. The memfd stays what it is; whoever has the dma-buf can write to
+/// that part, whatever seals are added later.
+///
+/// # Errors
+/// `InvalidArgument`, saying which of the kernel's rules the memfd or the part breaks; `Unsupported` and `AccessDenied`
+/// about `/dev/udmabuf`.
+pub fn dma_buf_of(memfd: impl AsFd, offset: u64, len: u64) -> Result<DmaBuf> {
+    fits(len)?;
+    cover(&open()?, memfd.as_fd(), offset, len)
+}
+
+fn cover(device: &OwnedFd, memfd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<DmaBuf> {
+    let call = ioctl::UdmabufCreate {
+        memfd: memfd.as_raw_fd().cast_unsigned(),
+        flags: ioctl::UDMABUF_FLAGS_CLOEXEC,
+        offset,
+        size: len,
+    };
+    // SAFETY: the kernel reads this structure, which lives as long as the call.
+    let fd =
+        unsafe { ioctl::udmabuf_create(device.as_raw_fd(), &raw const call) }.map_err(
+            |errno| match errno {
+                Errno::EINVAL | Errno::EBADFD | Errno::EBADF => Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!("the kernel makes no udmabuf of it: {}", rule(memfd, offset, len)),
+                ),
+                errno => Error::system("UDMABUF_CREATE", errno),
+            },
+        )?;
+    // SAFETY: the call succeeded, so it is a new descriptor, and ours.
+    let buffer = DmaBuf::new(unsafe { OwnedFd::from_raw_fd(fd) })?;
+    buffer.label();
+    Ok(buffer)
+}
+
+/// Which rule a memfd breaks; the kernel says EINVAL to all of it.
+fn rule(memfd: BorrowedFd<'_>, offset: u64, len: u64) -> String {
+    let Ok(seals) = fcntl(memfd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain) else {
+        return "it is no memfd".into();
+    };
+    let size = nix::sys::stat::fstat(memfd).map_or(0, |stat| stat.st_size.cast_unsigned());
+    if !seals.contains(SealFlag::F_SEAL_SHRINK) {
+        "it can still shrink; seal it with F_SEAL_SHRINK".into()
+    } else if seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE))
+    {
+        "it is sealed against writers; make the udmabuf before F_SEAL_WRITE or F_SEAL_FUTURE_WRITE".into()
+    } else if !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) || len == 0 {
+        format!("bytes {offset}..+{len} are no whole pages")
+    } else if offset.checked_add(len).is_none_or(|end| end > size) {
+        format!("bytes {offset}..+{len} lie beyond its {size} bytes")
+    } else {
+        match fits(len) {
+            Err(error) => error.to_string(),
+            Ok(()) => "of an unknown reason (EINVAL)".into(),
+        }
+    }
+}
+
+fn open() -> Result<OwnedFd> {
+    device::open(Path::new(DEVICE), true, || {
+        format!(
+            "no {DEVICE}: the module is not loaded (`modprobe udmabuf`), the kernel is without CONFIG_UDMABUF, or the \
+             container was not given it: `--device {DEVICE}`"
+        )
+    })
+}
+
+/// Refuses what the kernel would refuse without a reason.
+fn fits(len: u64) -> Result<()> {
+    let limit = fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    match limit {
+        Some(limit) if len > limit << 20 => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "a slot of {} MiB is more than a udmabuf may have here, {limit} MiB; raise it as root: \
+                 `echo {} > {LIMIT}`, or use dma-heap",
+                len.div_ceil(1 << 20),
+                len.div_ceil(1 << 20)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
