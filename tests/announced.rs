@@ -110,7 +110,7 @@ fn a_slot_that_a_device_uses_is_passed_over() {
     let soon = Wait::For(Duration::from_millis(20));
     assert_eq!(producer.acquire(soon).unwrap_err(), AcquireError::Timeout);
     let said = producer.explain(AcquireError::Timeout).to_string();
-    assert!(said.contains("while a device uses it"), "{said}");
+    assert!(said.contains("but a device still uses it"), "{said}");
     thread::scope(|scope| {
         let waiting = scope.spawn(|| producer.acquire(SOON).unwrap().slot());
         backend.busy(0b01);

@@ -8,6 +8,20 @@ use crate::wait::Deadline;
 use std::time::Duration;
 
 impl Producer {
+    /// Why no slot can be had although consumers have given one back.
+    pub(super) fn explain_busy(&self) -> Option<String> {
+        if !self.inner.pool.is_announced() {
+            return None;
+        }
+        let slot = self.inner.look().ok()??;
+        // Given back at the end of this; by now it may be free.
+        let busy = FrameMut::new(self.inner.clone(), slot).begin(Duration::ZERO).is_ok_and(|begun| !begun);
+        busy.then(|| format!(
+            "no consumer has slot {slot} of {}, but a device still uses it; wait longer, or look after the device",
+            self.inner.name
+        ))
+    }
+
     #[cold]
     pub(super) fn acquire_announced(&self, deadline: Deadline) -> Result<FrameMut, AcquireError> {
         // Kept while another is looked for, or the same would be found again.

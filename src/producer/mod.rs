@@ -109,11 +109,7 @@ impl Producer {
         }
         match error {
             AcquireError::Timeout => {
-                let full = Error::new(error.kind(), self.inner.explain_full());
-                match self.inner.pool.is_announced() {
-                    true => full.hint("a slot that no consumer has is still taken while a device uses it"),
-                    false => full,
-                }
+                Error::new(error.kind(), self.explain_busy().unwrap_or_else(|| self.inner.explain_full()))
             }
             AcquireError::Memory => self.inner.pool.explain_trouble(self.inner.name.as_str()),
             AcquireError::Closed => Error::new(

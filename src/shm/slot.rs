@@ -99,7 +99,8 @@ impl WritableSlot {
         // Access::Write), which the owner of `self` keeps. Exclusive: the slot was acquired, so no consumer
         // leases it and no other `WritableSlot` exists for it in this process, the only one that may call this.
         // Consumers' mappings are read-only and sealed. On a stream made writable they are not: there whoever
-        // called `ProducerBuilder::writable` vouches that consumers write to slots they lease only.
+        // called `ProducerBuilder::writable` vouches that consumers write to slots they lease only. Nor are they sealed in
+        // dma-buf memory: whoever chose that vouches that consumers don't map it anew (docs/threat-model.md).
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Long enough for anything that happens at all, on a machine with too much to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names the memory kind of all streams of a test run.
+const MEMORY: &str = "BIPS_TEST_MEMORY";
+
 /// A wait that ends a test instead of hanging it.
 pub(crate) const SOON: Wait = Wait::For(PATIENCE);
 
@@ -69,7 +72,12 @@ impl Drop for Scratch {
 }
 
 pub(crate) fn producer(directory: &Path, name: &str) -> ProducerBuilder {
-    Producer::builder(name).registry(bips_backends::registry()).directory(directory)
+    let builder = Producer::builder(name).registry(bips_backends::registry()).directory(directory);
+    // The same tests for another kind, where a machine has it: BIPS_TEST_MEMORY=dma-heap.
+    match std::env::var(MEMORY) {
+        Ok(kind) => builder.memory(kind),
+        Err(_) => builder,
+    }
 }
 
 pub(crate) fn consumer(directory: &Path, name: &str) -> ConsumerBuilder {

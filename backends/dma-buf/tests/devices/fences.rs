@@ -56,7 +56,7 @@ fn a_producer_waits_for_the_device_that_reads() {
         assert_eq!(producer.acquire(wait).unwrap_err(), AcquireError::Timeout);
     }
     let said = producer.explain(AcquireError::Timeout).to_string();
-    assert!(said.contains("while a device uses it"), "{said}");
+    assert!(said.contains("but a device still uses it"), "{said}");
     thread::scope(|scope| {
         let acquired = scope.spawn(|| producer.acquire(SOON).map(|_| work.file.is_done().unwrap()));
         thread::sleep(A_WHILE);
