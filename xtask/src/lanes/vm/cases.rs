@@ -1,4 +1,4 @@
-//! What a command finds in the machine, and what comes back. Programs that test drivers get a line in `ALL` each.
+//! What a command finds in the machine, and what comes back.
 
 use std::fs;
 use std::process::Stdio;

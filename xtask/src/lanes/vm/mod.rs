@@ -1,6 +1,7 @@
 //! The virtual machine of `cargo xtask vm`: that it does what it promises, and then what only its drivers can show.
 
 mod cases;
+mod drivers;
 mod endings;
 mod extra;
 
@@ -23,7 +24,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
         return Ok(Outcome::Skipped(format!("there is no virtual machine here: {error:#}")));
     }
     workspace.build_cli()?;
-    all(workspace, "vm-lane", cases::ALL.iter().chain(endings::ALL))
+    all(workspace, "vm-lane", cases::ALL.iter().chain(drivers::ALL).chain(endings::ALL))
 }
 
 /// With the drivers that have to be built. A lane of its own, since that takes a compiler and a fetch.
