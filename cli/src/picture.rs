@@ -9,10 +9,10 @@ use crate::exit::{Failure, Outcome};
 enum Layout {
     /// Bytes of a pixel at these places, one per output channel.
     Packed { pixel: usize, channels: [usize; 4], count: usize },
-    /// Luma rows, then rows of Cb Cr pairs, half as many each way.
-    Nv12,
-    /// Luma, Cb and Cr planes.
-    Yu12,
+    /// Luma rows, then rows of pairs of Cb and Cr, half as many each way: where the two lie in a pair.
+    Pairs { order: [usize; 2] },
+    /// A plane of luma, and which ones of Cb and Cr.
+    Planes { cb: usize, cr: usize },
     /// Two pixels in four bytes: where Y0, Cb, Y1, Cr lie.
     Yuv422 { order: [usize; 4] },
 }
@@ -81,14 +81,15 @@ impl Picture {
                     }
                 }
             }
-            Layout::Nv12 => {
+            Layout::Pairs { order: [cb, cr] } => {
                 let pairs = self.plane_row(1, y / 2)?;
                 for (x, (to, luma)) in row.chunks_exact_mut(3).zip(first).enumerate() {
-                    to.copy_from_slice(&rgb(*luma, *pairs.get(x / 2 * 2)?, *pairs.get(x / 2 * 2 + 1)?));
+                    let pair = pairs.get(x / 2 * 2..)?;
+                    to.copy_from_slice(&rgb(*luma, *pair.get(cb)?, *pair.get(cr)?));
                 }
             }
-            Layout::Yu12 => {
-                let (cb, cr) = (self.plane_row(1, y / 2)?, self.plane_row(2, y / 2)?);
+            Layout::Planes { cb, cr } => {
+                let (cb, cr) = (self.plane_row(cb, y / 2)?, self.plane_row(cr, y / 2)?);
                 for (x, (to, luma)) in row.chunks_exact_mut(3).zip(first).enumerate() {
                     to.copy_from_slice(&rgb(*luma, *cb.get(x / 2)?, *cr.get(x / 2)?));
                 }
@@ -118,10 +119,18 @@ fn image_layout(fourcc: &str, planes: &[Plane]) -> Outcome<(Layout, usize, usize
         "Y16" => packed(2, &[1]),
         "AB24" => packed(4, &[0, 1, 2, 3]),
         "AR24" => packed(4, &[2, 1, 0, 3]),
-        "NV12" => (Layout::Nv12, 1),
-        "YU12" => (Layout::Yu12, 1),
+        "BA24" => packed(4, &[1, 2, 3, 0]),
+        "XB24" => packed(4, &[0, 1, 2]),
+        "XR24" => packed(4, &[2, 1, 0]),
+        "BX24" => packed(4, &[1, 2, 3]),
+        "NV12" => (Layout::Pairs { order: [0, 1] }, 1),
+        "NV21" => (Layout::Pairs { order: [1, 0] }, 1),
+        "YU12" => (Layout::Planes { cb: 1, cr: 2 }, 1),
+        "YV12" => (Layout::Planes { cb: 2, cr: 1 }, 1),
         "YUYV" => (Layout::Yuv422 { order: [0, 1, 2, 3] }, 2),
         "UYVY" => (Layout::Yuv422 { order: [1, 0, 3, 2] }, 2),
+        "YVYU" => (Layout::Yuv422 { order: [0, 3, 2, 1] }, 2),
+        "VYUY" => (Layout::Yuv422 { order: [1, 2, 3, 0] }, 2),
         other => return Err(unreadable(&format!("format {other}"))),
     };
     let first = planes.first().ok_or_else(|| unreadable("an image without planes"))?;
@@ -166,8 +175,8 @@ fn tensor_layout(
 
 fn unreadable(what: &str) -> Failure {
     Failure::failed(format!(
-        "can't make a picture of {what}; pictures are RGB3, BGR3, GREY, Y16, AB24, AR24, NV12, YU12, YUYV, UYVY or \
-         uint8 tensors of (height, width), (height, width, 1), (height, width, 3), (height, width, 4)"
+        "can't make a picture of {what}; pictures are all pixel formats of bips, and uint8 tensors of \
+         (height, width), (height, width, 1), (height, width, 3), (height, width, 4)"
     ))
 }
 
@@ -207,6 +216,10 @@ mod tests {
         assert_eq!(rows("Y16", vec![plane(0, 4, 1)], &bytes), [[2, 4]]);
         assert_eq!(rows("AB24", vec![plane(0, 8, 1)], &bytes), [[1, 2, 3, 4, 5, 6, 7, 8]]);
         assert_eq!(rows("AR24", vec![plane(0, 8, 1)], &bytes), [[3, 2, 1, 4, 7, 6, 5, 8]]);
+        assert_eq!(rows("BA24", vec![plane(0, 8, 1)], &bytes), [[2, 3, 4, 1, 6, 7, 8, 5]]);
+        assert_eq!(rows("XB24", vec![plane(0, 8, 1)], &bytes), [[1, 2, 3, 5, 6, 7]]);
+        assert_eq!(rows("XR24", vec![plane(0, 8, 1)], &bytes), [[3, 2, 1, 7, 6, 5]]);
+        assert_eq!(rows("BX24", vec![plane(0, 8, 1)], &bytes), [[2, 3, 4, 6, 7, 8]]);
     }
 
     /// A red pixel pair (BT.601: Y 81, Cb 90, Cr 240) beside a white one.
@@ -216,10 +229,18 @@ mod tests {
         let expected = [red_white.clone(), red_white];
         let nv12 = [81, 81, 235, 235, 81, 81, 235, 235, 90, 240, 128, 128];
         assert_eq!(rows("NV12", vec![plane(0, 4, 2), plane(8, 4, 1)], &nv12), expected);
+        let nv21 = [81, 81, 235, 235, 81, 81, 235, 235, 240, 90, 128, 128];
+        assert_eq!(rows("NV21", vec![plane(0, 4, 2), plane(8, 4, 1)], &nv21), expected);
+        let yv12 = [81, 81, 235, 235, 81, 81, 235, 235, 240, 128, 90, 128];
+        assert_eq!(rows("YV12", vec![plane(0, 4, 2), plane(8, 2, 1), plane(10, 2, 1)], &yv12), expected);
         let yu12 = [81, 81, 235, 235, 81, 81, 235, 235, 90, 128, 240, 128];
         assert_eq!(rows("YU12", vec![plane(0, 4, 2), plane(8, 2, 1), plane(10, 2, 1)], &yu12), expected);
         let yuyv = [81, 90, 81, 240, 235, 128, 235, 128];
         assert_eq!(rows("YUYV", vec![plane(0, 8, 1)], &yuyv), expected[..1]);
+        let yvyu = [81, 240, 81, 90, 235, 128, 235, 128];
+        assert_eq!(rows("YVYU", vec![plane(0, 8, 1)], &yvyu), expected[..1]);
+        let vyuy = [240, 81, 90, 81, 128, 235, 128, 235];
+        assert_eq!(rows("VYUY", vec![plane(0, 8, 1)], &vyuy), expected[..1]);
         let uyvy = [90, 81, 240, 81, 128, 235, 128, 235];
         assert_eq!(rows("UYVY", vec![plane(0, 8, 1)], &uyvy), expected[..1]);
     }

@@ -153,6 +153,69 @@ impl Content {
         Ok(content)
     }
 
+    /// An image that lies as a device writes it: each plane at its offset, its rows a stride apart, `nbytes` in all
+    /// with what comes after the last plane.
+    ///
+    /// As a tensor it is what [`Content::image`] makes of it, with strides, as long as one stride reaches every row of
+    /// every plane; else it is its bytes, and [`Content::planes`] says where the image lies in them.
+    ///
+    /// # Errors
+    /// `InvalidArgument` as [`Content::image`]; for another number of planes than the format has; for planes that
+    /// reach beyond `nbytes` or whose rows overlap.
+    pub fn image_in_planes(
+        fourcc: Fourcc,
+        width: u32,
+        height: u32,
+        planes: &[(u64, u64)],
+        nbytes: u64,
+    ) -> Result<Self> {
+        let mut content = Self::image(fourcc, width, height)?;
+        let dense = content.planes;
+        let count = content.planes().len();
+        if planes.len() != count {
+            return Err(Error::invalid(format!(
+                "{fourcc} has planes {count} in number, not {}; say where each of them lies",
+                planes.len()
+            )));
+        }
+        for (i, (plane, (offset, stride))) in content.planes.iter_mut().zip(planes).enumerate() {
+            (plane.offset, plane.stride) = (*offset, *stride);
+            let end = stride.checked_mul(plane.rows - 1).and_then(|rows| rows.checked_add(plane.width));
+            let end = end.and_then(|size| size.checked_add(*offset));
+            if *stride < plane.width || end.is_none_or(|end| end > nbytes) {
+                return Err(Error::invalid(format!(
+                    "plane {i} of {fourcc} {width}x{height} can't lie at byte {offset} with {stride} bytes a row: a row has \
+                     {} bytes of pixels, and the frame {nbytes}",
+                    plane.width
+                )));
+            }
+        }
+        content.nbytes = nbytes;
+        if content.planes[..count] != dense[..count] && !content.restride() {
+            let bytes = Self::bytes(nbytes)?;
+            (content.dtype, content.shape, content.strides) = (bytes.dtype, bytes.shape, bytes.strides);
+        }
+        Ok(content)
+    }
+
+    /// Gives the tensor the stride of the planes; false when no one stride serves.
+    fn restride(&mut self) -> bool {
+        let [first, others @ ..] = self.planes() else { return false };
+        let stride = first.stride;
+        let mut next = first.rows.checked_mul(stride);
+        let one_after_another = others.iter().all(|plane| {
+            let fits = plane.width == first.width && plane.stride == stride && Some(plane.offset) == next;
+            next = next.and_then(|next| plane.rows.checked_mul(stride)?.checked_add(next));
+            fits
+        });
+        let whole = stride.is_multiple_of(self.dtype.size() as u64);
+        match i64::try_from(stride) {
+            Ok(stride) if first.offset == 0 && one_after_another && whole => self.strides[0] = stride,
+            _ => return false,
+        }
+        true
+    }
+
     /// Plain bytes: a one-dimensional tensor of `uint8`.
     ///
     /// # Errors
@@ -322,6 +385,55 @@ mod tests {
         let last = content.planes()[2];
         assert_eq!(last.offset + last.stride * last.rows, content.nbytes());
         assert!(Content::image(fourcc("NV12"), 641, 480).unwrap_err().to_string().contains("multiple of 2"));
+    }
+
+    #[test]
+    fn planes_of_a_device_have_its_strides() {
+        let content = Content::image_in_planes(fourcc("RGB3"), 100, 10, &[(0, 320)], 4096).unwrap();
+        assert_eq!((content.shape(), content.strides()), (&[10, 100, 3][..], &[320, 3, 1][..]));
+        assert_eq!(content.nbytes(), 4096);
+        assert_eq!(content.planes(), [Plane { offset: 0, stride: 320, width: 300, rows: 10 }]);
+        let pairs = [(0, 128), (128 * 10, 128)];
+        let content = Content::image_in_planes(fourcc("NV12"), 100, 10, &pairs, 128 * 15).unwrap();
+        assert_eq!((content.shape(), content.strides()), (&[15, 100][..], &[128, 1][..]));
+        assert_eq!(content.planes()[1], Plane { offset: 1280, stride: 128, width: 100, rows: 5 });
+    }
+
+    #[test]
+    fn dense_planes_make_the_same_image() {
+        for code in ["RGB3", "Y16", "NV12", "YU12", "YUYV"] {
+            let image = Content::image(fourcc(code), 64, 48).unwrap();
+            let planes: Vec<_> = image.planes().iter().map(|plane| (plane.offset, plane.stride)).collect();
+            let again = Content::image_in_planes(fourcc(code), 64, 48, &planes, image.nbytes()).unwrap();
+            assert_eq!(again, image);
+        }
+    }
+
+    #[test]
+    fn planes_that_no_stride_reaches_are_bytes() {
+        let apart = [(0, 128), (4096, 128)];
+        let content = Content::image_in_planes(fourcc("NV12"), 100, 10, &apart, 8192).unwrap();
+        assert_eq!((content.shape(), content.strides()), (&[8192][..], &[1][..]));
+        assert_eq!((content.planes()[1].offset, content.width(), content.height()), (4096, 100, 10));
+        let padded = [(0, 128), (1280, 64), (1280 + 320, 64)];
+        let content = Content::image_in_planes(fourcc("YU12"), 100, 10, &padded, 1920).unwrap();
+        assert_eq!(content.shape(), [1920]);
+        // A row of 16-bit pixels at an odd address is no tensor of them.
+        let odd = Content::image_in_planes(fourcc("Y16"), 4, 2, &[(0, 9)], 18).unwrap();
+        assert_eq!((odd.dtype(), odd.shape()), (DType::U8, &[18][..]));
+    }
+
+    #[test]
+    fn planes_that_cannot_be_are_refused() {
+        let refused = |planes: &[(u64, u64)], nbytes| {
+            let made = Content::image_in_planes(fourcc("NV12"), 100, 10, planes, nbytes);
+            made.unwrap_err().to_string()
+        };
+        assert!(refused(&[(0, 100)], 4096).contains("2 in number"));
+        assert!(refused(&[(0, 99), (1000, 100)], 4096).contains("plane 0"));
+        assert!(refused(&[(0, 100), (1000, 100)], 1499).contains("plane 1"));
+        assert!(refused(&[(0, 100), (u64::MAX, 100)], 4096).contains("plane 1"));
+        assert!(refused(&[(0, u64::MAX), (1000, 100)], 4096).contains("plane 0"));
     }
 
     #[test]

@@ -43,6 +43,16 @@ const fn packed(fourcc: &'static [u8; 4], dtype: DType, channels: u32) -> Format
     Format { fourcc, dtype, channels, align_x: 1, align_y: 1, chroma: &[] }
 }
 
+/// Two pixels share their colour.
+const fn pairs(fourcc: &'static [u8; 4]) -> Format {
+    Format { align_x: 2, ..packed(fourcc, DType::U8, 2) }
+}
+
+/// Four pixels share their colour, which lies in planes of its own.
+const fn planar(fourcc: &'static [u8; 4], chroma: &'static [(u64, u64)]) -> Format {
+    Format { align_x: 2, align_y: 2, chroma, ..packed(fourcc, DType::U8, 1) }
+}
+
 const FORMATS: &[Format] = &[
     packed(b"RGB3", DType::U8, 3),
     packed(b"BGR3", DType::U8, 3),
@@ -50,10 +60,18 @@ const FORMATS: &[Format] = &[
     packed(b"Y16 ", DType::U16, 1),
     packed(b"AB24", DType::U8, 4),
     packed(b"AR24", DType::U8, 4),
-    Format { align_x: 2, ..packed(b"YUYV", DType::U8, 2) },
-    Format { align_x: 2, ..packed(b"UYVY", DType::U8, 2) },
-    Format { align_x: 2, align_y: 2, chroma: &[(1, 2)], ..packed(b"NV12", DType::U8, 1) },
-    Format { align_x: 2, align_y: 2, chroma: &[(2, 2), (2, 2)], ..packed(b"YU12", DType::U8, 1) },
+    packed(b"BA24", DType::U8, 4),
+    packed(b"XB24", DType::U8, 4),
+    packed(b"XR24", DType::U8, 4),
+    packed(b"BX24", DType::U8, 4),
+    pairs(b"YUYV"),
+    pairs(b"UYVY"),
+    pairs(b"YVYU"),
+    pairs(b"VYUY"),
+    planar(b"NV12", &[(1, 2)]),
+    planar(b"NV21", &[(1, 2)]),
+    planar(b"YU12", &[(2, 2), (2, 2)]),
+    planar(b"YV12", &[(2, 2), (2, 2)]),
 ];
 
 impl Fourcc {

@@ -189,6 +189,16 @@ mod tests {
             image("NV12", 64, 48),
             image("YU12", 64, 48),
             Content::tensor(DType::F32, &[2, 3, 4]).unwrap(),
+            Content::image_in_planes(Fourcc::parse("NV12").unwrap(), 64, 48, &[(0, 80), (3840, 80)], 6000)
+                .unwrap(),
+            Content::image_in_planes(
+                Fourcc::parse("YU12").unwrap(),
+                64,
+                48,
+                &[(0, 80), (3840, 40), (4864, 40)],
+                6144,
+            )
+            .unwrap(),
             Content::tensor(DType::BF16, &[]).unwrap(),
             Content::bytes(0).unwrap(),
         ]
@@ -259,7 +269,7 @@ mod tests {
         /// Whatever bytes a producer writes: refused, or wholly inside the slot.
         #[test]
         fn hostile_words_stay_inside(
-            base in 0usize..6,
+            base in 0usize..8,
             changes in prop::collection::vec((0usize..WORDS, any::<u64>(), 0u32..64), 0..4),
         ) {
             let mut words = samples()[base].encode();
