@@ -4,7 +4,7 @@
 
 mod common;
 
-use bips::{AcquireError, DType, Description, ErrorKind, Fence, ReceiveError, Shape, Wait};
+use bips::{AcquireError, DType, Description, ErrorKind, ExternalHandle, Fence, ReceiveError, Shape, Wait};
 use common::process::{Role, Stage, play};
 use common::{LATEST, SOON, Scratch, assert_says, check, eventually, publish, receive};
 
@@ -30,6 +30,25 @@ fn sixty_four_consumers_at_once() {
     }
     all.clear();
     eventually("all have left", || producer.stats().unwrap().consumers.is_empty());
+}
+
+/// What a device is given to write to is the memory that consumers read.
+#[test]
+fn a_slot_has_a_handle() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = Scratch::new();
+    let producer = scratch.producer("cam").bytes(10_000).slots(3).create().unwrap();
+    let mut consumer = scratch.consumer("cam").connect().unwrap();
+    let inode = |fd: std::os::fd::OwnedFd| std::fs::File::from(fd).metadata().unwrap().ino();
+    for _ in 0..3 {
+        let frame = producer.acquire(Wait::Now).unwrap();
+        let (handle, offset) = frame.handle().unwrap();
+        let ExternalHandle::Memfd { fd, .. } = handle else { panic!("{handle:?} is no memfd") };
+        frame.publish(Description::new(), Fence::Signaled).unwrap();
+        let frame = consumer.receive(SOON).unwrap();
+        let (same, at) = frame.fd().unwrap();
+        assert_eq!((inode(fd), offset), (inode(same), at));
+    }
 }
 
 #[test]

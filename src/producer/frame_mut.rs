@@ -2,7 +2,7 @@
 
 use super::inner::Inner;
 use crate::fence::Fence;
-use crate::handle::Access;
+use crate::handle::{Access, ExternalHandle};
 use crate::shm::WritableSlot;
 use crate::{Content, Description, Error, Result};
 use std::fmt;
@@ -80,17 +80,25 @@ impl FrameMut {
         self.memory.bytes_mut()
     }
 
-    /// A descriptor by which devices use the slot, a dma-buf where the memory has one, and where the slot begins in it.
-    /// Ours, not the consumers': of some kinds it allows more than they get.
+    /// A handle to the memory by which devices use the slot, and where the slot begins in it: a dma-buf where the memory
+    /// has one. Ours, not the consumers': of some kinds it allows more than they get.
     ///
     /// # Errors
     /// `Unsupported` where the memory has none to give; `Forked`.
-    pub fn fd(&self) -> Result<(OwnedFd, u64)> {
+    pub fn handle(&self) -> Result<(ExternalHandle, u64)> {
         if self.inner.is_forked() {
             return Err(Error::forked());
         }
         let allocation = self.inner.pool.slot(self.slot).allocation();
-        let (handle, offset) = allocation.memory.export_to_device(allocation.offset)?;
+        allocation.memory.export_to_device(allocation.offset)
+    }
+
+    /// The descriptor of that handle.
+    ///
+    /// # Errors
+    /// As [`FrameMut::handle`].
+    pub fn fd(&self) -> Result<(OwnedFd, u64)> {
+        let (handle, offset) = self.handle()?;
         let (_, fd, _) = handle.into_wire();
         Ok((fd, offset))
     }
