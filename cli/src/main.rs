@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod capture;
 mod child;
 mod consume;
 mod demo;
@@ -17,6 +18,7 @@ mod pattern;
 mod picture;
 mod produce;
 mod progress;
+mod publishing;
 mod reception;
 mod sheet;
 mod snapshot;
@@ -58,6 +60,8 @@ enum Command {
     Demo(demo::Args),
     /// Publish frames that can be checked
     Produce(produce::Args),
+    /// Publish what a camera sees
+    Capture(capture::Args),
     /// Receive frames, check them and measure
     Consume(consume::Args),
     /// List the streams
@@ -98,6 +102,7 @@ fn run(cli: &Cli) -> Outcome {
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Produce(args) => produce::run(args, place),
+        Command::Capture(args) => capture::run(args, place),
         Command::Consume(args) => consume::run(args, place),
         Command::Ls(args) => streams::ls(args, place),
         Command::Info(args) => streams::info(args, place),

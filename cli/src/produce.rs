@@ -2,18 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use bips::{
-    AccessRule, AcquireError, Description, ErrorKind, Fence, Fourcc, FrameMut, OnStall, Producer, Wait,
-};
+use bips::{AcquireError, Description, Fence, Fourcc, FrameMut, Producer, Wait};
 use clap::ValueHint;
 use serde_json::json;
 
-use crate::args::{self, Patience, Place, Size};
+use crate::args::{self, Place, Size};
 use crate::exit::{Failure, Outcome};
 use crate::interrupt::{Interrupt, SLICE};
 use crate::output;
 use crate::pattern::{Painter, Pattern};
 use crate::progress::Progress;
+use crate::publishing::{Publishing, joined};
 use crate::stalls::Stalls;
 use crate::testcard::TestCard;
 
@@ -25,71 +24,32 @@ pub(crate) struct Args {
     /// Size of a frame
     #[arg(long, value_name = "WxH", default_value = "1920x1080", value_parser = args::size)]
     size: Size<u32>,
-    /// Pixel format, a V4L2 code: RGB3 BGR3 GREY Y16 AB24 AR24 NV12 YU12 YUYV UYVY
+    /// Pixel format, a V4L2 code, such as RGB3, GREY, AR24, NV12 or YUYV; a wrong one lists all
     #[arg(long, value_name = "CODE", default_value = "RGB3", value_parser = args::fourcc)]
     format: Fourcc,
-    /// Memory to share: auto, or a kind that `bips doctor` shows as working
-    #[arg(long, value_name = "KIND", default_value = "auto")]
-    memory: String,
     /// Frames per second; 0 is as fast as possible
     #[arg(long, value_name = "N", default_value = "30", value_parser = args::fps)]
     fps: f64,
-    /// End after so many frames; 0 goes on until Ctrl-C
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u64..))]
-    count: u64,
-    /// Start publishing when so many consumers have joined
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u32..))]
-    consumers: u32,
-    /// How long to wait for them, in seconds, or `forever`
-    #[arg(long, value_name = "SECONDS", default_value = "forever", value_parser = args::wait)]
-    wait: Wait,
     /// Buffers in the pool, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = args::whole(0u32..))]
     slots: u32,
-    /// Who may consume: owner, group:NAME (or its number) or directory
-    #[arg(long, value_name = "RULE", default_value = "owner", value_parser = access)]
-    access: AccessRule,
-    /// What to do about consumers that hold the stream up: wait, or expel:SECONDS
-    #[arg(long, value_name = "RULE", default_value = "wait", value_parser = on_stall)]
-    on_stall: OnStall,
-    /// Frames already published that a new consumer gets first
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = args::whole(0u32..))]
-    history: u32,
     /// What the frames show; `consume --verify` recognises it
     #[arg(long, value_enum, default_value_t = Pattern::Noise)]
     pattern: Pattern,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-fn access(text: &str) -> Result<AccessRule, bips::Error> {
-    AccessRule::parse(text)
-}
-
-fn on_stall(text: &str) -> Result<OnStall, bips::Error> {
-    OnStall::parse(text)
+    #[command(flatten)]
+    publishing: Publishing,
 }
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     let interrupt = Interrupt::install()?;
     let mut painter = painter(args)?;
-    let mut builder = Producer::builder(args.name.as_str())
-        .registry(bips_backends::registry())
-        .memory(args.memory.as_str())
-        .image(args.format, args.size.width, args.size.height)
-        .slots(args.slots)
-        .access(args.access.clone())
-        .on_stall(args.on_stall)
-        .history(args.history);
-    if let Some(directory) = place.path() {
-        builder = builder.directory(directory);
-    }
-    let producer = builder.create()?;
+    let publishing = &args.publishing;
+    let builder = publishing.builder(&args.name, place).slots(args.slots);
+    let producer = builder.image(args.format, args.size.width, args.size.height).create()?;
     let mut progress = Progress::new();
     let mut published = 0;
     let mut elapsed = Duration::ZERO;
-    if wait_for_consumers(args, &producer, &interrupt, &mut progress)? {
+    if publishing.wait_for_consumers(&producer, &interrupt, &mut progress)? {
         let start = Instant::now();
         published = publish(args, &producer, &mut painter, &interrupt, &mut progress)?;
         elapsed = start.elapsed();
@@ -102,7 +62,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     // From the first frame to the last: as many periods as there are frames, less one.
     let fps = if published > 1 && seconds > 0.0 { (published - 1) as f64 / seconds } else { 0.0 };
     let shared = published * producer.content().nbytes();
-    if args.json {
+    if publishing.json {
         output::json(&json!({
             "stream": args.name,
             "memory": producer.backend().kind,
@@ -125,8 +85,11 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
             producer.backend().kind,
         ))?;
     }
-    if args.count > 0 && published < args.count {
-        return Err(Failure::failed(format!("ended by a signal after {published} of {} frames", args.count)));
+    if publishing.count > 0 && published < publishing.count {
+        return Err(Failure::failed(format!(
+            "ended by a signal after {published} of {} frames",
+            publishing.count
+        )));
     }
     Ok(())
 }
@@ -144,39 +107,6 @@ fn painter(args: &Args) -> Outcome<Painter> {
     })
 }
 
-/// False when a signal came first.
-fn wait_for_consumers(
-    args: &Args,
-    producer: &Producer,
-    interrupt: &Interrupt,
-    progress: &mut Progress,
-) -> Outcome<bool> {
-    let patience = Patience::new(args.wait);
-    let mut slice = Some(Wait::Now);
-    while let Some(wait) = slice {
-        if interrupt.requested() {
-            return Ok(false);
-        }
-        match producer.wait_for_consumers(args.consumers, wait) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.kind() == ErrorKind::Timeout => {}
-            Err(error) => return Err(error.into()),
-        }
-        progress.tick(0, || format!("waiting for {} consumers, {} joined", args.consumers, joined(producer)));
-        slice = patience.slice(SLICE);
-    }
-    Err(Failure::timed_out(format!(
-        "{} of {} consumers joined {} in time; start them with `bips consume {2}`, or wait longer with --wait",
-        joined(producer),
-        args.consumers,
-        args.name
-    )))
-}
-
-fn joined(producer: &Producer) -> usize {
-    producer.stats().map_or(0, |stats| stats.consumers.len())
-}
-
 /// Publishes until the count is reached or a signal comes; says how many frames that were.
 fn publish(
     args: &Args,
@@ -188,9 +118,10 @@ fn publish(
     let nbytes = producer.content().nbytes() as usize;
     let description = Description::new().with_metadata(args.pattern.tag());
     let mut pace = Pace::new(args.fps);
-    let mut stalls = Stalls::new(args.json);
+    let Publishing { count, json, .. } = args.publishing;
+    let mut stalls = Stalls::new(json);
     let mut sequence = 0;
-    while args.count == 0 || sequence < args.count {
+    while count == 0 || sequence < count {
         if !pace.wait(interrupt) {
             break;
         }
