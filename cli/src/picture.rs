@@ -82,7 +82,9 @@ impl Picture {
                 }
             }
             Layout::Pairs { order: [cb, cr] } => {
-                let pairs = self.plane_row(1, y / 2)?;
+                // As many rows of pairs as of luma, or half.
+                let pairs =
+                    self.plane_row(1, if self.planes[1].rows < self.planes[0].rows { y / 2 } else { y })?;
                 for (x, (to, luma)) in row.chunks_exact_mut(3).zip(first).enumerate() {
                     let pair = pairs.get(x / 2 * 2..)?;
                     to.copy_from_slice(&rgb(*luma, *pair.get(cb)?, *pair.get(cr)?));
@@ -114,17 +116,17 @@ fn image_layout(fourcc: &str, planes: &[Plane]) -> Outcome<(Layout, usize, usize
     let (layout, pixel) = match fourcc {
         "RGB3" => packed(3, &[0, 1, 2]),
         "BGR3" => packed(3, &[2, 1, 0]),
-        "GREY" => packed(1, &[0]),
+        "GREY" | "BA81" | "GBRG" | "GRBG" | "RGGB" => packed(1, &[0]),
         // 16 bits, little-endian: the upper byte is what an eye can tell apart.
-        "Y16" => packed(2, &[1]),
+        "Y16" | "BYR2" | "GB16" | "GR16" | "RG16" => packed(2, &[1]),
         "AB24" => packed(4, &[0, 1, 2, 3]),
         "AR24" => packed(4, &[2, 1, 0, 3]),
         "BA24" => packed(4, &[1, 2, 3, 0]),
         "XB24" => packed(4, &[0, 1, 2]),
         "XR24" => packed(4, &[2, 1, 0]),
         "BX24" => packed(4, &[1, 2, 3]),
-        "NV12" => (Layout::Pairs { order: [0, 1] }, 1),
-        "NV21" => (Layout::Pairs { order: [1, 0] }, 1),
+        "NV12" | "NV16" => (Layout::Pairs { order: [0, 1] }, 1),
+        "NV21" | "NV61" => (Layout::Pairs { order: [1, 0] }, 1),
         "YU12" => (Layout::Planes { cb: 1, cr: 2 }, 1),
         "YV12" => (Layout::Planes { cb: 2, cr: 1 }, 1),
         "YUYV" => (Layout::Yuv422 { order: [0, 1, 2, 3] }, 2),
@@ -175,7 +177,7 @@ fn tensor_layout(
 
 fn unreadable(what: &str) -> Failure {
     Failure::failed(format!(
-        "can't make a picture of {what}; pictures are all pixel formats of bips, and uint8 tensors of \
+        "can't make a picture of {what}; pictures are pixel formats of 8 and 16 bits, and uint8 tensors of \
          (height, width), (height, width, 1), (height, width, 3), (height, width, 4)"
     ))
 }
@@ -213,6 +215,7 @@ mod tests {
         assert_eq!(rows("RGB3", vec![plane(0, 6, 1)], &bytes), [[1, 2, 3, 4, 5, 6]]);
         assert_eq!(rows("BGR3", vec![plane(0, 6, 1)], &bytes), [[3, 2, 1, 6, 5, 4]]);
         assert_eq!(rows("GREY", vec![plane(0, 2, 2)], &bytes), [[1, 2], [3, 4]]);
+        assert_eq!(rows("RGGB", vec![plane(0, 2, 2)], &bytes), [[1, 2], [3, 4]]);
         assert_eq!(rows("Y16", vec![plane(0, 4, 1)], &bytes), [[2, 4]]);
         assert_eq!(rows("AB24", vec![plane(0, 8, 1)], &bytes), [[1, 2, 3, 4, 5, 6, 7, 8]]);
         assert_eq!(rows("AR24", vec![plane(0, 8, 1)], &bytes), [[3, 2, 1, 4, 7, 6, 5, 8]]);
@@ -233,6 +236,8 @@ mod tests {
         assert_eq!(rows("NV21", vec![plane(0, 4, 2), plane(8, 4, 1)], &nv21), expected);
         let yv12 = [81, 81, 235, 235, 81, 81, 235, 235, 240, 128, 90, 128];
         assert_eq!(rows("YV12", vec![plane(0, 4, 2), plane(8, 2, 1), plane(10, 2, 1)], &yv12), expected);
+        let nv16 = [81, 81, 235, 235, 81, 81, 235, 235, 90, 240, 128, 128, 90, 240, 128, 128];
+        assert_eq!(rows("NV16", vec![plane(0, 4, 2), plane(8, 4, 2)], &nv16), expected);
         let yu12 = [81, 81, 235, 235, 81, 81, 235, 235, 90, 128, 240, 128];
         assert_eq!(rows("YU12", vec![plane(0, 4, 2), plane(8, 2, 1), plane(10, 2, 1)], &yu12), expected);
         let yuyv = [81, 90, 81, 240, 235, 128, 235, 128];

@@ -388,6 +388,26 @@ mod tests {
     }
 
     #[test]
+    fn shapes_say_the_size_of_an_image() {
+        for (code, rows, channels) in [
+            ("NV12", 72, 1),
+            ("YV12", 72, 1),
+            ("NV16", 96, 1),
+            ("RG10", 48, 1),
+            ("XR24", 48, 4),
+            ("VYUY", 48, 2),
+        ] {
+            let content = Content::image(fourcc(code), 64, 48).unwrap();
+            let shape = [rows, 64, channels];
+            assert_eq!(content.shape(), if channels == 1 { &shape[..2] } else { &shape[..] }, "{code}");
+            assert_eq!(content.reshaped(content.shape(), content.nbytes()).unwrap(), content);
+        }
+        let nv12 = Content::image(fourcc("NV12"), 64, 48).unwrap();
+        assert!(nv12.reshaped(&[71, 64], nv12.nbytes()).is_err());
+        assert!(nv12.reshaped(&[u64::MAX, 64], nv12.nbytes()).is_err());
+    }
+
+    #[test]
     fn planes_of_a_device_have_its_strides() {
         let content = Content::image_in_planes(fourcc("RGB3"), 100, 10, &[(0, 320)], 4096).unwrap();
         assert_eq!((content.shape(), content.strides()), (&[10, 100, 3][..], &[320, 3, 1][..]));

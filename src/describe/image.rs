@@ -48,7 +48,12 @@ const fn pairs(fourcc: &'static [u8; 4]) -> Format {
     Format { align_x: 2, ..packed(fourcc, DType::U8, 2) }
 }
 
-/// Four pixels share their colour, which lies in planes of its own.
+/// Four pixels see the three colours, in the order of a Bayer filter.
+const fn mosaic(fourcc: &'static [u8; 4], dtype: DType) -> Format {
+    Format { align_x: 2, align_y: 2, ..packed(fourcc, dtype, 1) }
+}
+
+/// Pixels share their colour, which lies in planes of its own.
 const fn planar(fourcc: &'static [u8; 4], chroma: &'static [(u64, u64)]) -> Format {
     Format { align_x: 2, align_y: 2, chroma, ..packed(fourcc, DType::U8, 1) }
 }
@@ -57,6 +62,8 @@ const FORMATS: &[Format] = &[
     packed(b"RGB3", DType::U8, 3),
     packed(b"BGR3", DType::U8, 3),
     packed(b"GREY", DType::U8, 1),
+    packed(b"Y10 ", DType::U16, 1),
+    packed(b"Y12 ", DType::U16, 1),
     packed(b"Y16 ", DType::U16, 1),
     packed(b"AB24", DType::U8, 4),
     packed(b"AR24", DType::U8, 4),
@@ -72,6 +79,25 @@ const FORMATS: &[Format] = &[
     planar(b"NV21", &[(1, 2)]),
     planar(b"YU12", &[(2, 2), (2, 2)]),
     planar(b"YV12", &[(2, 2), (2, 2)]),
+    Format { align_y: 1, ..planar(b"NV16", &[(1, 1)]) },
+    Format { align_y: 1, ..planar(b"NV61", &[(1, 1)]) },
+    // What a sensor sees: one colour a pixel. 10 and 12 bits lie in the lower ones of 16.
+    mosaic(b"BA81", DType::U8),
+    mosaic(b"GBRG", DType::U8),
+    mosaic(b"GRBG", DType::U8),
+    mosaic(b"RGGB", DType::U8),
+    mosaic(b"BG10", DType::U16),
+    mosaic(b"GB10", DType::U16),
+    mosaic(b"BA10", DType::U16),
+    mosaic(b"RG10", DType::U16),
+    mosaic(b"BG12", DType::U16),
+    mosaic(b"GB12", DType::U16),
+    mosaic(b"BA12", DType::U16),
+    mosaic(b"RG12", DType::U16),
+    mosaic(b"BYR2", DType::U16),
+    mosaic(b"GB16", DType::U16),
+    mosaic(b"GR16", DType::U16),
+    mosaic(b"RG16", DType::U16),
 ];
 
 impl Fourcc {
@@ -129,17 +155,19 @@ impl Format {
 
     /// Rows of the tensor view: those of the luma plane, plus the chroma planes seen as rows as wide.
     pub(super) fn tensor_rows(&self, height: u64) -> u64 {
-        // Every subsampled planar format in the table is 4:2:0: half as many bytes again.
-        if self.chroma.is_empty() { height } else { height + height / 2 }
+        height + height * self.chroma_quarters() / 4
     }
 
     /// The inverse of [`Format::tensor_rows`].
     pub(super) fn height_of(&self, tensor_rows: u64) -> Option<u64> {
-        if self.chroma.is_empty() {
-            Some(tensor_rows)
-        } else {
-            tensor_rows.is_multiple_of(3).then_some(tensor_rows / 3 * 2)
-        }
+        let quarters = 4 + self.chroma_quarters();
+        let height = tensor_rows.checked_mul(4)? / quarters;
+        (self.tensor_rows(height) == tensor_rows).then_some(height)
+    }
+
+    /// Bytes of the chroma planes, in quarters of those of the luma plane.
+    fn chroma_quarters(&self) -> u64 {
+        self.chroma.iter().map(|(by_x, by_y)| 4 / (by_x * by_y)).sum()
     }
 }
 
