@@ -133,7 +133,9 @@ fn every_format_is_described_right() {
         return camera::skip::skip("with multiplanar=2 vivid can't be read from as is");
     }
     let formats = plain_formats(&vivid);
-    for wanted in ["NV12", "YUYV", "UYVY", "RGB3", "BGR3", "GREY", "Y16", "AR24", "YU12", "RGB4"] {
+    for wanted in
+        ["NV12", "NV16", "YUYV", "UYVY", "RGB3", "GREY", "Y16", "AR24", "YU12", "RGB4", "RGGB", "RG10"]
+    {
         assert!(formats.contains(&code(wanted)), "{wanted} is not among {formats:?}");
     }
     for format in formats {

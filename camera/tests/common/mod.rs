@@ -8,7 +8,7 @@ use bips_v4l2::{Code, Device};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The size most tests use: small, since the pictures are painted and compared by a processor that may be emulated.
 pub const SIZE: (u32, u32) = (320, 180);
@@ -113,8 +113,4 @@ pub fn assert_bars(pixels: &[u8], (width, height): (u32, u32), what: &str) {
             assert!(near, "{what}: bar {bar} at {x},{y} is {pixel:?}, not {expected:?}");
         }
     }
-}
-
-pub fn exists(path: &str) -> bool {
-    Path::new(path).exists()
 }

@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
                 &mut progress,
                 &mut tally,
             )? {
-                Ended::Done(_) => break,
+                Ended::Done => break,
                 Ended::Changed(device) => {
                     let Some(next) = mode::again(device, args, &interrupt, &mut tally)? else { break };
                     camera = next;

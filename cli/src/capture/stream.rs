@@ -37,8 +37,8 @@ pub(super) struct Stream {
 
 /// Why capturing ended.
 pub(super) enum Ended {
-    /// The count was reached, or a signal came. The camera is closed when this is dropped.
-    Done(#[allow(dead_code, reason = "owned until then")] Device),
+    /// The count was reached, or a signal came.
+    Done,
     /// The source has another size now.
     Changed(Device),
 }
@@ -142,7 +142,8 @@ impl Stream {
                 Next::Nothing => {}
             }
         }
-        Ok(Ended::Done(queue.stop()?))
+        queue.stop()?;
+        Ok(Ended::Done)
     }
 
     /// Gives the camera free slots, up to what it may have.
@@ -208,5 +209,42 @@ fn way_text(way: Way) -> &'static str {
     match way {
         Way::UserPtr => "memory by its address",
         Way::DmaBuf => "dma-bufs",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bips::{Consumer, Content};
+
+    /// The virtual camera has no compressed formats: what a driver would give back is made up here.
+    #[test]
+    fn compressed_frames_have_their_own_length_and_broken_ones_stay_unseen() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = bips_backends::registry();
+        let layout =
+            Layout { content: Content::bytes(1000).unwrap(), compressed: true, memory: vec![(0, 1000)] };
+        let builder = Producer::builder("cam").registry(registry.clone()).directory(dir.path());
+        let producer = builder.content(layout.content).create().unwrap();
+        let mut consumer =
+            Consumer::builder("cam").registry(registry).directory(dir.path()).connect().unwrap();
+        let slots = Slots::new(&producer.acquire(Wait::Now).unwrap(), 4, &layout).unwrap();
+        let mut stream = Stream { producer, layout, slots, stalls: Stalls::new(true), pixels: 1 };
+        let mut tally = Tally::new("cam", true);
+        for (sequence, bytes_used, error) in
+            [(0, 10, false), (1, 0, false), (2, 1001, false), (5, 10, true), (6, 1000, false)]
+        {
+            let frame = stream.producer.acquire(Wait::Now).unwrap();
+            let target = stream.slots.target(frame).unwrap();
+            let filled = Filled { target, sequence, timestamp: Some(42), bytes_used, error };
+            stream.publish(filled, "MJPG", &mut tally).unwrap();
+        }
+        assert_eq!((tally.published, tally.broken, tally.dropped, tally.bytes), (2, 3, 2, 1010));
+        for len in [10, 1000] {
+            let frame = consumer.receive(Wait::Now).unwrap();
+            assert_eq!((frame.shape(), frame.metadata()), (&[len][..], &b"MJPG"[..]));
+            assert_eq!(frame.timestamp(), 42);
+        }
+        assert!(consumer.receive(Wait::Now).is_err());
     }
 }
