@@ -4,7 +4,7 @@
 //! A [`Queue`] gives leased slots to the driver and takes them back filled: the camera's DMA, or its driver, is the only one
 //! that writes them. Where a driver can't do that it is refused, with what could be used instead; nothing is copied.
 //!
-//! The kernel's interface is declared here, after its documentation (ADR 14).
+//! The kernel's interface is declared here, after its documentation (ADR 15).
 
 #![deny(unsafe_code, reason = "only abi, sys, and what hands memory to a driver may, and say so")]
 

@@ -141,6 +141,13 @@ impl Slots {
 fn dma_buf(frame: &FrameMut) -> Result<Option<OwnedFd>> {
     match frame.handle()? {
         (ExternalHandle::Memfd { .. }, _) => Ok(None),
+        (ExternalHandle::DmaBuf { fd, .. }, 0) => Ok(Some(fd)),
+        (ExternalHandle::DmaBuf { .. }, offset) => Err(Error::new(
+            bips::ErrorKind::Unsupported,
+            format!(
+                "the slot begins {offset} bytes into a dma-buf, and a camera writes from the beginning of one; use --memory memfd"
+            ),
+        )),
         (other, _) => Err(Error::new(
             bips::ErrorKind::Unsupported,
             format!("a camera can't be given {other:?}; use --memory memfd"),
