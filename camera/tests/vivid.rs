@@ -108,7 +108,7 @@ fn prepared(vivid: &common::Vivid, format: &str) -> (Device, Layout) {
 fn dma_bufs_of_a_heap_are_written_to() {
     let Some(vivid) = vivid() else { return };
     if needs_one_piece() {
-        return common::skip::skip("this camera was loaded to need memory in one piece");
+        return common::skip::without("camera", "this camera was loaded to need memory in one piece");
     }
     let (camera, layout) = prepared(&vivid, "RGB3");
     assert!(camera.ways().unwrap().has(Way::DmaBuf));
@@ -137,7 +137,7 @@ fn dma_bufs_of_a_heap_are_written_to() {
 fn buffers_that_are_too_small_are_refused() {
     let Some(vivid) = vivid() else { return };
     if needs_one_piece() {
-        return common::skip::skip("this camera was loaded to need memory in one piece");
+        return common::skip::without("camera", "this camera was loaded to need memory in one piece");
     }
     let (camera, layout) = prepared(&vivid, "RGB3");
     let len = layout.memory[0].1;
@@ -154,7 +154,7 @@ fn buffers_that_are_too_small_are_refused() {
 fn a_camera_that_needs_memory_in_one_piece_says_so() {
     let Some(vivid) = vivid() else { return };
     if !needs_one_piece() {
-        return common::skip::skip("vivid was not loaded with allocators=1");
+        return common::skip::without("camera", "vivid was not loaded with allocators=1");
     }
     let (camera, layout) = prepared(&vivid, "RGB3");
     let ways = camera.ways().unwrap();

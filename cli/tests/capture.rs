@@ -92,7 +92,7 @@ fn three_hundred_frames_come_whole_in_order_and_uncopied() {
     const FRAMES: u64 = 300;
     let (Some(vivid), house) = (vivid(), House::new()) else { return };
     if camera::needs_one_piece() {
-        return camera::skip::skip("this camera was loaded to need memory in one piece");
+        return camera::skip::without("camera", "this camera was loaded to need memory in one piece");
     }
     let expected = vivid.read(code("RGB3"), SIZE);
     assert_bars(&expected, SIZE, "what read(2) gives");
@@ -130,7 +130,7 @@ fn three_hundred_frames_come_whole_in_order_and_uncopied() {
 fn every_format_is_described_right() {
     let (Some(vivid), house) = (vivid(), House::new()) else { return };
     if is_multi_planar(&vivid) {
-        return camera::skip::skip("with multiplanar=2 vivid can't be read from as is");
+        return camera::skip::without("camera", "with multiplanar=2 vivid can't be read from as is");
     }
     let formats = plain_formats(&vivid);
     for wanted in
@@ -157,7 +157,7 @@ fn every_format_is_described_right() {
 fn planes_apart_come_as_one_image() {
     let (Some(vivid), house) = (vivid(), House::new()) else { return };
     if !is_multi_planar(&vivid) {
-        return camera::skip::skip("vivid was not loaded with multiplanar=2");
+        return camera::skip::without("camera", "vivid was not loaded with multiplanar=2");
     }
     let mut seen = Vec::new();
     for format in ["NV12", "NM12"] {
@@ -301,7 +301,7 @@ fn what_the_camera_has_not_is_told_with_what_it_has() {
 fn memory_that_the_driver_cannot_write_to_is_refused() {
     let (Some(vivid), house) = (vivid(), House::new()) else { return };
     if !camera::needs_one_piece() {
-        return camera::skip::skip("vivid was not loaded with allocators=1");
+        return camera::skip::without("camera", "vivid was not loaded with allocators=1");
     }
     house
         .run(&words(&vivid, "--memory memfd"))
@@ -315,7 +315,7 @@ fn a_source_that_changes_its_size_gets_a_new_pool() {
     let (Some(vivid), house) = (vivid(), House::new()) else { return };
     let inputs = vivid.open().inputs();
     let Some(hdmi) = inputs.iter().position(|input| input.starts_with("HDMI")) else {
-        return camera::skip::skip("vivid was not loaded with an HDMI input (input_types=0x3)");
+        return camera::skip::without("camera", "vivid was not loaded with an HDMI input (input_types=0x3)");
     };
     const SELECTED: i32 = 4;
     let signal = |number| {

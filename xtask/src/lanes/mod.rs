@@ -68,6 +68,8 @@ pub(crate) enum Outcome {
 }
 
 const REQUIRE: &str = "BIPS_REQUIRE";
+/// What tests of several lanes use where it is, and `BIPS_REQUIRE` may name as well (`tests/common/skip.rs`).
+const DEVICES: [&str; 1] = ["camera"];
 /// These have a lane of their own.
 const APART: [&str; 4] = ["bips-memfd", "bips-dma-buf", "bips-cli", "bips-python"];
 
@@ -127,7 +129,7 @@ pub(crate) fn run(workspace: &Workspace, named: &[Lane]) -> Result<()> {
         for skip in &inside {
             println!("skipped inside this lane: {skip}");
         }
-        let result = judge(outcome, inside.len(), required.contains(&lane));
+        let result = judge(outcome, &inside, required.lanes.contains(&lane), &required.devices);
         let line = Line { lane, result, took: started.elapsed() };
         println!("=== {line}");
         table.push(line);
@@ -152,12 +154,17 @@ pub(crate) fn run(workspace: &Workspace, named: &[Lane]) -> Result<()> {
     Ok(())
 }
 
-/// A required lane must be run, and all of it.
-fn judge(outcome: Result<Outcome>, inside: usize, required: bool) -> Verdict {
+/// A required lane must be run, and all of it; but for want of a device only where that is required too.
+fn judge(outcome: Result<Outcome>, inside: &[String], required: bool, devices: &BTreeSet<&str>) -> Verdict {
+    let missing = inside.iter().filter(|skip| match device_of(skip) {
+        Some(device) => devices.contains(device),
+        None => required,
+    });
+    let (missing, inside) = (missing.count(), inside.len());
     match outcome {
         Ok(Outcome::Passed) if inside == 0 => Verdict::Passed(String::new()),
-        Ok(Outcome::Passed) if required => Verdict::Failed(format!(
-            "{inside} skipped inside, see above: give them what they lack, or take the lane out of {REQUIRE}"
+        Ok(Outcome::Passed) if missing > 0 => Verdict::Failed(format!(
+            "{missing} skipped inside, see above: give them what they lack, or take the lane or device out of {REQUIRE}"
         )),
         Ok(Outcome::Passed) => Verdict::Passed(format!("{inside} skipped inside, see above")),
         Ok(Outcome::Skipped(reason)) if required => {
@@ -168,17 +175,36 @@ fn judge(outcome: Result<Outcome>, inside: usize, required: bool) -> Verdict {
     }
 }
 
-/// The lanes that must not be skipped. A misspelt one would never be missed, so it is an error.
-fn required(list: &str) -> Result<BTreeSet<Lane>> {
-    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names
-        .map(|name| {
-            Lane::from_str(name, false).map_err(|_| {
-                let known: Vec<_> = Lane::value_variants().iter().map(Lane::to_string).collect();
-                anyhow::anyhow!("{REQUIRE} names `{name}`, which is no lane; there are: {}", known.join(", "))
-            })
-        })
-        .collect()
+/// The device for want of which a test was left out, as `tests/common/skip.rs` writes it.
+fn device_of(skip: &str) -> Option<&'static str> {
+    DEVICES.into_iter().find(|device| skip.contains(&format!(": [{device}] ")))
+}
+
+/// What must not be skipped.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Required {
+    lanes: BTreeSet<Lane>,
+    devices: BTreeSet<&'static str>,
+}
+
+/// A misspelt lane or device would never be missed, so it is an error.
+fn required(list: &str) -> Result<Required> {
+    let mut required = Required::default();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if let Ok(lane) = Lane::from_str(name, false) {
+            required.lanes.insert(lane);
+        } else if let Some(device) = DEVICES.into_iter().find(|device| *device == name) {
+            required.devices.insert(device);
+        } else {
+            let lanes: Vec<_> = Lane::value_variants().iter().map(Lane::to_string).collect();
+            bail!(
+                "{REQUIRE} names `{name}`, which is no lane and no device; there are: {}; {}",
+                lanes.join(", "),
+                DEVICES.join(", ")
+            );
+        }
+    }
+    Ok(required)
 }
 
 #[derive(Debug, PartialEq)]
@@ -245,8 +271,10 @@ mod tests {
 
     #[test]
     fn required_lanes_are_known_ones() {
-        assert_eq!(required(" loom, memfd,").unwrap(), BTreeSet::from([Lane::Memfd, Lane::Loom]));
-        assert!(required("").unwrap().is_empty());
+        let both = required(" loom, memfd,camera").unwrap();
+        assert_eq!(both.lanes, BTreeSet::from([Lane::Memfd, Lane::Loom]));
+        assert_eq!(both.devices, BTreeSet::from(["camera"]));
+        assert_eq!(required("").unwrap(), Required::default());
         let error = required("memfd,pyton").unwrap_err().to_string();
         assert!(error.contains("`pyton`") && error.contains("frameworks, native, containers"), "{error}");
     }
@@ -255,13 +283,19 @@ mod tests {
     fn what_is_required_is_run_and_all_of_it() {
         let skipped = || Ok(Outcome::Skipped("there is no bwrap".to_owned()));
         let fails = |verdict| matches!(verdict, Verdict::Failed(_));
-        assert_eq!(judge(Ok(Outcome::Passed), 0, true), Verdict::Passed(String::new()));
-        assert_eq!(judge(skipped(), 0, false), Verdict::Skipped("there is no bwrap".to_owned()));
-        assert!(fails(judge(skipped(), 0, true)));
-        assert!(
-            matches!(judge(Ok(Outcome::Passed), 3, false), Verdict::Passed(said) if said.contains("3 skipped"))
-        );
-        assert!(fails(judge(Ok(Outcome::Passed), 1, true)));
-        assert!(fails(judge(Err(anyhow::anyhow!("a test failed")), 0, false)));
+        let judge = |outcome, inside: &[&str], required, devices: &[&'static str]| {
+            let inside: Vec<String> = inside.iter().map(ToString::to_string).collect();
+            super::judge(outcome, &inside, required, &devices.iter().copied().collect())
+        };
+        let (root, camera) = ("tests/a.rs:7: only root can", "cli/tests/b.rs:9: [camera] there is none");
+        assert_eq!(judge(Ok(Outcome::Passed), &[], true, &["camera"]), Verdict::Passed(String::new()));
+        assert_eq!(judge(skipped(), &[], false, &[]), Verdict::Skipped("there is no bwrap".to_owned()));
+        assert!(fails(judge(skipped(), &[], true, &[])));
+        let verdict = judge(Ok(Outcome::Passed), &[root, root, camera], false, &[]);
+        assert!(matches!(verdict, Verdict::Passed(said) if said.contains("3 skipped")));
+        assert!(fails(judge(Ok(Outcome::Passed), &[root], true, &[])));
+        assert!(!fails(judge(Ok(Outcome::Passed), &[camera], true, &[])));
+        assert!(fails(judge(Ok(Outcome::Passed), &[camera], false, &["camera"])));
+        assert!(fails(judge(Err(anyhow::anyhow!("a test failed")), &[], false, &[])));
     }
 }

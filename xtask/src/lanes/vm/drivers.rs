@@ -1,5 +1,6 @@
 //! Tests of drivers. They are left out on machines that lack these; here none may be.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -7,8 +8,13 @@ use serde_json::Value;
 
 use super::{Case, VmLane};
 
-pub(super) const ALL: &[Case] =
-    &[Case { name: "dma-heap and udmabuf: the backend's tests, none left out", run: dma_buf }];
+pub(super) const ALL: &[Case] = &[
+    Case { name: "dma-heap and udmabuf: the backend's tests, none left out", run: dma_buf },
+    Case { name: "cameras: the tests of capture, each with some kind of camera", run: cameras },
+];
+
+/// A camera as most are, one whose source changes, one with several planes, one that wants memory in one piece.
+const CAMERAS: [&str; 4] = ["", ":input_types=0x3", ":multiplanar=2", ":allocators=1"];
 
 fn dma_buf(lane: &VmLane) -> Result<()> {
     package(lane, "bips-dma-buf", "dma-buf")
@@ -16,7 +22,7 @@ fn dma_buf(lane: &VmLane) -> Result<()> {
 
 /// Builds a package's tests here, and runs them there with the lane required that they belong to.
 fn package(lane: &VmLane, package: &str, required: &str) -> Result<()> {
-    let programs = tests_of(lane, package)?;
+    let programs = tests_of(lane, &["--package", package])?;
     let script =
         "export BIPS_REQUIRE=\"$1\"; shift; for test; do echo \"$test\"; \"$test\" 2>&1 || exit; done";
     let mut command = vec!["sh", "-c", script, "sh", required];
@@ -33,18 +39,47 @@ fn package(lane: &VmLane, package: &str, required: &str) -> Result<()> {
     Ok(())
 }
 
-fn tests_of(lane: &VmLane, package: &str) -> Result<Vec<String>> {
+/// A test may leave itself out with one camera, but not with each.
+fn cameras(lane: &VmLane) -> Result<()> {
+    let mut programs = tests_of(lane, &["--package", "bips-v4l2", "--test", "vivid"])?;
+    programs.extend(tests_of(lane, &["--package", "bips-cli", "--test", "capture"])?);
+    let (mut all, mut done) = (BTreeSet::new(), BTreeSet::new());
+    for camera in CAMERAS {
+        let modules = format!("vivid{camera}");
+        let script = "for test; do \"$test\" --test-threads=1 --nocapture 2>&1 || exit; done";
+        let mut command = vec!["sh", "-c", script, "sh"];
+        command.extend(programs.iter().map(String::as_str));
+        let told = lane.outcome(&["--modules", &modules], &command)?;
+        let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
+        told.demand(0).with_context(|| format!("{modules}:\n{said}"))?;
+        // With the line of one test come its words, up to the line of the next.
+        for test in said.split("\ntest ").skip(1).filter(|test| !test.starts_with("result: ")) {
+            let name = test.split(" ... ").next().unwrap_or_default().to_owned();
+            if !test.contains("skipped: ") {
+                done.insert(name.clone());
+            }
+            all.insert(name);
+        }
+    }
+    let never: Vec<_> = all.difference(&done).collect();
+    ensure!(!all.is_empty() && never.is_empty(), "left out with every camera: {never:?} of {}", all.len());
+    println!("        {} tests with {} kinds of cameras", all.len(), CAMERAS.len());
+    Ok(())
+}
+
+fn tests_of(lane: &VmLane, which: &[&str]) -> Result<Vec<String>> {
     let mut build = Command::new("cargo");
-    build.args(["test", "--no-run", "--message-format=json", "--package", package]);
+    build.args(["test", "--no-run", "--message-format=json"]).args(which);
     build.current_dir(&lane.root).env("CARGO_TARGET_DIR", &lane.target).stdin(Stdio::null());
     let output = build.output().context("cannot start cargo")?;
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "the tests of {package} can't be built:\n{complaints}");
+    ensure!(output.status.success(), "the tests {which:?} can't be built:\n{complaints}");
     let programs: Vec<String> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["profile"]["test"] == true)
         .filter_map(|message| message["executable"].as_str().map(str::to_owned))
         .collect();
-    ensure!(!programs.is_empty(), "{package} has no tests:\n{complaints}");
+    ensure!(!programs.is_empty(), "there are no tests {which:?}:\n{complaints}");
     Ok(programs)
 }
