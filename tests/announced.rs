@@ -1,12 +1,15 @@
 //! Memory that must be told when the CPU begins and ends to touch a slot: told around every lease, and nothing is lost
 //! where that fails or a device is still at work.
 
+#![cfg(not(any(bips_loom, bips_shuttle)))]
+
 mod common;
 
 use bips::testing::{Operation, Simulated};
 use bips::{
     AcquireError, Backend, Consumer, Description, ErrorKind, Fence, Producer, ReceiveError, Registry, Wait,
 };
+use common::process::in_fork;
 use common::{SOON, Scratch};
 use std::sync::Arc;
 use std::thread;
@@ -164,4 +167,32 @@ fn a_poll_descriptor_stays_readable_for_an_unfinished_frame() {
     assert_eq!(ready, 1);
     backend.busy(0);
     assert_eq!(consumer.receive(Wait::Now).unwrap().sequence(), 0);
+}
+
+/// Its copies of the leases are the parent's, and so is what was begun, also on a frame not finished yet.
+#[test]
+fn a_forked_child_ends_nothing() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    publish(&producer, 1);
+    let mut reading = Some(consumer.receive(SOON).unwrap());
+    let mut writing = Some(producer.acquire(SOON).unwrap());
+    let before = told(&backend);
+    in_fork(|| {
+        drop((reading.take(), writing.take()));
+        assert_eq!(told(&backend), before);
+    });
+    drop((reading, writing));
+    assert_eq!(told(&backend), (before.0, before.1 + 2));
+
+    publish(&producer, 2);
+    backend.busy(0b11);
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    in_fork(|| {
+        for _ in 0..2 {
+            assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Forked);
+        }
+    });
+    backend.busy(0);
+    assert_eq!(consumer.receive(Wait::Now).unwrap().sequence(), 1);
 }

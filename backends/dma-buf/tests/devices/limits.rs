@@ -3,7 +3,7 @@
 use crate::{SOON, Scratch, are_here, consumer, in_role};
 use bips::{Description, Fence, FrameMut, Producer};
 use bips_dma_buf::DmaBuf;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
 use std::fs::OpenOptions;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
@@ -91,6 +91,14 @@ fn can_map_for_writing(fd: impl AsFd) -> bool {
     unsafe { mmap(None, len, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0) }.is_ok()
 }
 
+fn can_make_writable(fd: impl AsFd) -> bool {
+    let len = NonZeroUsize::new(4096).unwrap();
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let start = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, fd, 0) }.unwrap();
+    // SAFETY: of that mapping, which nothing else uses.
+    unsafe { mprotect(start, 4096, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE) }.is_ok()
+}
+
 /// What `backends/README.md` says about consumers that mean to write.
 #[test]
 fn how_far_read_only_goes() {
@@ -107,6 +115,7 @@ fn how_far_read_only_goes() {
         let frame = consumer.receive(SOON).unwrap();
         let (fd, _) = frame.fd().unwrap();
         assert_eq!(can_map_for_writing(&fd), writable, "{kind}");
+        assert_eq!(can_make_writable(&fd), writable, "{kind}");
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let again = OpenOptions::new().read(true).write(true).open(path);
         // A dma-buf can't be opened by its path at all; a memfd can, and stays sealed.
