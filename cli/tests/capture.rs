@@ -284,16 +284,34 @@ fn a_camera_that_is_in_use_is_told() {
 fn what_the_camera_has_not_is_told_with_what_it_has() {
     let (Some(vivid), house) = (vivid(), House::new()) else { return };
     let path = vivid.path.display();
-    house.run(&format!("capture {path} cam --size 123x45")).expect_failure(2, "the nearest is");
-    house.run(&format!("capture {path} cam --format H264")).expect_failure(2, "has no H264");
-    house.run(&format!("capture {path} cam --input 63")).expect_failure(2, "has no input 63");
-    house.run(&format!("capture {path} cam --memory flux")).expect_failure(2, "flux");
+    let refused = |words: &str, why: &str| {
+        house.run(&format!("capture {path} cam --count 1 {words}")).expect_failure(2, why);
+    };
+    // An HDMI input scales: it has all but the smallest and the largest sizes.
+    refused("--size 8x8", "the nearest is");
+    refused("--format H264", "has no H264");
+    refused("--input 63", "has no input 63");
+    refused("--memory flux", "flux");
     let listed = house.run("capture --list").expect_code(0).stdout;
-    assert!(listed.contains("driver vivid") && listed.contains("320x180"), "{listed}");
+    assert!(listed.contains("driver vivid"), "{listed}");
+    let sizes = ["320x180 (", "16x16 to 16384x8640 in steps of 2x2 ("]; // of a webcam, and of an input that scales
+    assert!(sizes.iter().any(|sizes| listed.contains(sizes)), "{listed}");
     let listed = house.run("capture --list --json").expect_code(0).json();
     let formats = listed[0]["formats"].as_array().expect("it has formats");
     let of = |code: &str| formats.iter().find(|format| format["code"] == code).expect("vivid has it");
     assert_eq!((of("RGB3")["known"].as_bool(), of("NV24")["known"].as_bool()), (Some(true), Some(false)));
+}
+
+/// What comes next without --size takes up the camera's present one.
+#[test]
+fn a_mode_that_is_refused_leaves_the_camera_in_the_one_before() {
+    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let before = vivid.open().set_mode(code("RGB3"), Some(SIZE)).expect("it has that");
+    let path = vivid.path.display();
+    for words in ["--size 8x8", "--size 8x8 --format GREY"] {
+        house.run(&format!("capture {path} cam --count 1 {words}")).expect_failure(2, "the nearest is");
+        assert_eq!(vivid.open().mode().unwrap(), before, "after {words}");
+    }
 }
 
 /// Its own memory would be the only one left, and that would be a copy.

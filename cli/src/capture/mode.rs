@@ -18,9 +18,13 @@ impl Camera {
     ) -> Outcome<Self> {
         let offers = device.offers();
         let code = choose(&device, &offers, format)?;
+        let before = device.mode()?;
         let mode = device.set_mode(code, size)?;
-        check(&device, &offers, &mode, code, size)?;
-        let layout = Layout::of(&mode)?;
+        let fitting = check(&device, &offers, &mode, code, size).and_then(|()| Ok(Layout::of(&mode)?));
+        let layout = fitting.inspect_err(|_| {
+            // Else the mode that was refused is the camera's present one, and the next capture takes it up.
+            let _ = device.set_mode(before.code, Some((before.width, before.height)));
+        })?;
         let fps = match fps {
             Some(fps) => Some(device.set_fps(fps)?),
             None => device.fps(),
