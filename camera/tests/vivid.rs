@@ -3,7 +3,7 @@
 mod common;
 
 use bips_v4l2::{Device, Filled, Layout, Next, Place, Queue, Target, Way};
-use common::{SIZE, assert_bars, code, needs_one_piece, vivid};
+use common::{SIZE, assert_bars, code, needs_one_piece, streaming, vivid};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -106,10 +106,7 @@ fn prepared(vivid: &common::Vivid, format: &str) -> (Device, Layout) {
 
 #[test]
 fn dma_bufs_of_a_heap_are_written_to() {
-    let Some(vivid) = vivid() else { return };
-    if needs_one_piece() {
-        return common::skip::without("camera", "this camera was loaded to need memory in one piece");
-    }
+    let Some(vivid) = streaming() else { return };
     let (camera, layout) = prepared(&vivid, "RGB3");
     assert!(camera.ways().unwrap().has(Way::DmaBuf));
     let len = layout.memory[0].1;
@@ -135,10 +132,7 @@ fn dma_bufs_of_a_heap_are_written_to() {
 
 #[test]
 fn buffers_that_are_too_small_are_refused() {
-    let Some(vivid) = vivid() else { return };
-    if needs_one_piece() {
-        return common::skip::without("camera", "this camera was loaded to need memory in one piece");
-    }
+    let Some(vivid) = streaming() else { return };
     let (camera, layout) = prepared(&vivid, "RGB3");
     let len = layout.memory[0].1;
     let mut queue = Queue::new(camera, Way::DmaBuf, 1, 2).unwrap();

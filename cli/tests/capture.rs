@@ -6,7 +6,7 @@ mod common;
 
 use bips::{Consumer, Content, Ending, Fourcc, Frame, ReceiveError, Wait};
 use bips_v4l2::{Code, Layout};
-use camera::{SIZE, Vivid, assert_bars, code, vivid};
+use camera::{SIZE, Vivid, assert_bars, code, streaming, vivid};
 use common::{House, LIMIT};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::MetadataExt;
@@ -90,10 +90,7 @@ fn plain_formats(vivid: &Vivid) -> Vec<Code> {
 #[test]
 fn three_hundred_frames_come_whole_in_order_and_uncopied() {
     const FRAMES: u64 = 300;
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
-    if camera::needs_one_piece() {
-        return camera::skip::without("camera", "this camera was loaded to need memory in one piece");
-    }
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let expected = vivid.read(code("RGB3"), SIZE);
     assert_bars(&expected, SIZE, "what read(2) gives");
     let capture =
@@ -128,7 +125,7 @@ fn three_hundred_frames_come_whole_in_order_and_uncopied() {
 /// Byte for byte what read(2) gives, and described so that the pixels are found.
 #[test]
 fn every_format_is_described_right() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     if is_multi_planar(&vivid) {
         return camera::skip::without("camera", "with multiplanar=2 vivid can't be read from as is");
     }
@@ -155,7 +152,7 @@ fn every_format_is_described_right() {
 /// Two pieces of memory for the driver, one slot for consumers.
 #[test]
 fn planes_apart_come_as_one_image() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     if !is_multi_planar(&vivid) {
         return camera::skip::without("camera", "vivid was not loaded with multiplanar=2");
     }
@@ -176,7 +173,7 @@ fn planes_apart_come_as_one_image() {
 
 #[test]
 fn what_has_no_buffer_is_dropped_by_the_camera_and_counted() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let capture =
         house.start(&words(&vivid, "--format GREY --slots 4 --queued 2 --count 12 --consumers 1 --json"));
     let mut consumer = join(&house, "cam");
@@ -197,7 +194,7 @@ fn what_has_no_buffer_is_dropped_by_the_camera_and_counted() {
 /// Whoever wants the newest frame finds one waiting, though the camera takes all the slots that it may.
 #[test]
 fn the_camera_leaves_frames_to_slow_consumers() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let capture = house.start(&words(&vivid, "--format GREY --slots 4 --consumers 1"));
     let mut consumer = Consumer::builder("cam")
         .registry(bips_backends::registry())
@@ -219,7 +216,7 @@ fn the_camera_leaves_frames_to_slow_consumers() {
 
 #[test]
 fn frames_the_driver_calls_broken_are_not_published() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let expected = vivid.read(code("GREY"), SIZE);
     let capture = house.start(&words(&vivid, "--format GREY --count 12 --consumers 1 --json"));
     let mut consumer = join(&house, "cam");
@@ -237,7 +234,7 @@ fn frames_the_driver_calls_broken_are_not_published() {
 
 #[test]
 fn an_unplugged_camera_is_told_and_the_stream_closes() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let capture = house.start(&words(&vivid, "--format GREY --consumers 1"));
     let mut consumer = join(&house, "cam");
     drop(receive(&mut consumer));
@@ -256,7 +253,7 @@ fn an_unplugged_camera_is_told_and_the_stream_closes() {
 
 #[test]
 fn a_driver_that_fails_is_told() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let capture = house.start(&words(&vivid, "--format GREY --consumers 1"));
     let mut consumer = join(&house, "cam");
     drop(receive(&mut consumer));
@@ -270,7 +267,7 @@ fn a_driver_that_fails_is_told() {
 
 #[test]
 fn a_camera_that_is_in_use_is_told() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let first = house.start(&words(&vivid, "--format GREY"));
     house.wait_for("cam", |info| info.published > 1);
     let path = vivid.path.display();
@@ -330,7 +327,7 @@ fn memory_that_the_driver_cannot_write_to_is_refused() {
 /// HDMI and its like: the source decides. The stream goes on under its name with a pool of the new size.
 #[test]
 fn a_source_that_changes_its_size_gets_a_new_pool() {
-    let (Some(vivid), house) = (vivid(), House::new()) else { return };
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
     let inputs = vivid.open().inputs();
     let Some(hdmi) = inputs.iter().position(|input| input.starts_with("HDMI")) else {
         return camera::skip::without("camera", "vivid was not loaded with an HDMI input (input_types=0x3)");
