@@ -247,19 +247,31 @@ impl<T: Target> Queue<T> {
         if ready.contains(PollFlags::POLLPRI) && self.source_changed()? {
             return Ok(Next::Changed);
         }
+        if self.queued == 0 {
+            return self.look_after_driver().map(|()| Next::Nothing);
+        }
         let broken = ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP);
         if !broken && !ready.contains(PollFlags::POLLIN) {
             return Ok(Next::Nothing);
         }
         match self.dequeue()? {
             Some(filled) => Ok(Next::Frame(filled)),
-            // With no buffers left, drivers may call that an error; they get some again.
             None if broken && ready.contains(PollFlags::POLLHUP) => Err(gone(self.device().path())),
-            None if broken && self.queued > 0 => Err(Error::new(
+            None if broken => Err(Error::new(
                 ErrorKind::System,
                 format!("the driver of {} has stopped by itself; start anew", self.device().path().display()),
             )),
             None => Ok(Next::Nothing),
+        }
+    }
+
+    /// Whether it still works while it has no buffers. Polling for frames would call just that an error.
+    fn look_after_driver(&self) -> Result<()> {
+        let device = self.device();
+        let mut none = Described::new(device.kind, memory(self.way));
+        match sys::dequeue(&device.file, &mut none) {
+            Err(errno @ (Errno::EIO | Errno::ENODEV)) => Err(device.failed("taking a frame", errno)),
+            _ => Ok(()),
         }
     }
 

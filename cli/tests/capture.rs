@@ -265,6 +265,19 @@ fn a_driver_that_fails_is_told() {
     house.run(&words(&vivid, "--format GREY --count 1")).expect_code(0);
 }
 
+/// The driver has no buffer then, and can't say it with one.
+#[test]
+fn a_driver_that_fails_while_consumers_have_all_slots_is_told() {
+    let (Some(vivid), house) = (streaming(), House::new()) else { return };
+    let capture = house.start(&words(&vivid, "--format GREY --slots 4 --consumers 1"));
+    let consumer = join(&house, "cam");
+    house.wait_for("cam", |info| info.published == 4);
+    vivid.set("Inject Fatal Streaming Error", 1);
+    let told = capture.end().expect_code(1).stderr;
+    assert!(told.contains(&vivid.path.display().to_string()), "{told}");
+    drop(consumer);
+}
+
 #[test]
 fn a_camera_that_is_in_use_is_told() {
     let (Some(vivid), house) = (streaming(), House::new()) else { return };
