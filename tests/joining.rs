@@ -7,13 +7,13 @@ mod common;
 use bips::{ErrorKind, ReceiveError, Wait};
 use common::process::{Role, Stage, play};
 use common::wire::{Fake, REFUSED, Raw, code, join, tag};
-use common::{SOON, Scratch, assert_says, eventually, publish, receive};
+use common::{PATIENCE, SOON, Scratch, assert_says, eventually, publish, receive};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const ROLES: &[Role] = &[("publishes", publish_when_told)];
+const ROLES: &[Role] = &[("publishes", publish_when_told), ("hurries", publish_and_end)];
 
 #[test]
 fn child_process() {
@@ -25,6 +25,32 @@ fn publish_when_told(stage: &Stage) {
     publish(&producer);
     stage.say("published");
     stage.hear();
+}
+
+fn publish_and_end(stage: &Stage) {
+    // So that whoever takes a seat for a consumer shows it.
+    bips::testing::linger_at("admit: the consumer is seated, and not told", Duration::from_millis(300))
+        .unwrap();
+    let producer = stage.producer("cam").bytes(100).create().unwrap();
+    stage.say("there");
+    // Not asleep until it is told, but looking all the time.
+    let until = Instant::now() + PATIENCE;
+    while producer.wait_for_consumers(1, Wait::For(Duration::from_millis(1))).is_err() {
+        assert!(Instant::now() < until);
+    }
+    publish(&producer);
+}
+
+/// A consumer that a producer has waited for gets its frames, however soon that ends then.
+#[test]
+fn who_was_waited_for_has_joined() {
+    let scratch = Scratch::new();
+    let mut producer = play("hurries", scratch.path(), 0);
+    producer.expect("there");
+    let mut consumer = scratch.consumer("cam").connect().unwrap();
+    assert_eq!(receive(&mut consumer).sequence(), 0);
+    assert_eq!(consumer.receive(SOON).unwrap_err(), ReceiveError::Closed);
+    producer.finish();
 }
 
 /// More connections than a producer keeps open, by peers that say nothing.

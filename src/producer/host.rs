@@ -43,7 +43,6 @@ impl Host for Inner {
         })?;
         drop(state);
         reach(Step::SeatTaken);
-        self.joined.notify_all();
         if let Some(watched) = watched
             && let Err(error) = vigil::begin(&self, Arc::downgrade(&self), watched, seat)
         {
@@ -64,6 +63,13 @@ impl Host for Inner {
             slots,
         };
         Ok((seat, welcome, fds))
+    }
+
+    fn welcomed(&self, seat: SeatId) {
+        if let Some(contact) = self.lock().publisher.port(seat) {
+            contact.welcome();
+        }
+        self.joined.notify_all();
     }
 
     fn leave(&self, seat: SeatId) -> Option<Cleanup> {

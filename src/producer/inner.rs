@@ -290,7 +290,7 @@ impl Inner {
         }
         let mut state = self.lock();
         loop {
-            let there = state.publisher.members().filter(|member| !member.expelled).count();
+            let there = state.publisher.members().filter(|it| !it.expelled && it.port.is_welcomed()).count();
             if state.publisher.is_closed() {
                 return Err(Error::new(
                     ErrorKind::Closed,

@@ -139,8 +139,13 @@ impl Connection {
                 Ok(false)
             }
             (Request::Join(policy, label), Phase::Silent(_)) => {
-                let contact = Contact { peer: self.peer, label, control: self.socket.clone() };
-                let (seat, welcome, fds) = host.admit(policy, contact)?;
+                let contact = Contact {
+                    peer: self.peer,
+                    label,
+                    control: self.socket.clone(),
+                    welcomed: Arc::default(),
+                };
+                let (seat, welcome, fds) = host.clone().admit(policy, contact)?;
                 self.set_phase(Phase::Seated(seat));
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 if !self.reply(&Reply::Welcome(welcome), &fds) {
@@ -150,6 +155,7 @@ impl Connection {
                 }
                 self.welcomed.store(true, Relaxed);
                 reach(Step::WelcomeSent);
+                host.welcomed(seat);
                 self.await_obituary();
                 Ok(true)
             }

@@ -16,6 +16,7 @@ use crate::sys::socket::{self, Peer};
 use connections::Connections;
 use listener::Listener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(crate) type Cleanup = Box<dyn FnOnce() + Send>;
 pub(crate) trait Host: Send + Sync {
     /// Seats a consumer. The descriptors are those of the welcome: board, seat, bell, memory objects.
     fn admit(self: Arc<Self>, policy: Policy, port: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
+    /// The consumer has been told all that it needs.
+    fn welcomed(&self, seat: SeatId);
     /// The consumer is gone, or broke the protocol. What is to be done about it where that holds nobody up.
     fn leave(&self, seat: SeatId) -> Option<Cleanup>;
     /// The public facts.
@@ -43,9 +46,20 @@ pub(crate) struct Contact {
     pub(crate) peer: Peer,
     pub(crate) label: String,
     control: Arc<ProcessFd>,
+    welcomed: Arc<AtomicBool>,
 }
 
 impl Contact {
+    /// Whether it was told all that it needs: only then it finds its place, even if the producer closes at once. Under
+    /// the host's lock, which orders it.
+    pub(crate) fn is_welcomed(&self) -> bool {
+        self.welcomed.load(Relaxed)
+    }
+
+    pub(crate) fn welcome(&self) {
+        self.welcomed.store(true, Relaxed);
+    }
+
     /// Ends the connection; the consumer learns it at once.
     pub(crate) fn hang_up(&self) {
         socket::hang_up(self.control.as_fd());
