@@ -73,7 +73,8 @@ pub struct Requirements {
 /// How a pool lies: the backend's answer to requirements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// What each slot holds.
+    /// What each slot holds: what was asked for, the rows of an image perhaps further apart
+    /// ([`Content::with_row_stride`]).
     pub content: Content,
     /// Bytes of a slot from its start to its end, padding included. A multiple of the page size.
     pub slot_bytes: u64,

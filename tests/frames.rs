@@ -4,7 +4,11 @@
 
 mod common;
 
-use bips::{AcquireError, DType, Description, ErrorKind, ExternalHandle, Fence, ReceiveError, Shape, Wait};
+use bips::testing::Simulated;
+use bips::{
+    AcquireError, Consumer, DType, Description, ErrorKind, ExternalHandle, Fence, Fourcc, Producer,
+    ReceiveError, Registry, Shape, Wait,
+};
 use common::process::{Role, Stage, play};
 use common::{LATEST, SOON, Scratch, assert_says, check, eventually, publish, receive};
 
@@ -262,5 +266,29 @@ fn each_frame_says_what_it_is() {
         assert_eq!((frame.timestamp(), frame.metadata()), (number, &metadata[..]));
         assert!(frame.published() > 0);
         assert_eq!(frame.dtype(), DType::F32);
+    }
+}
+
+/// Drivers want the rows of an image where their device can reach them.
+#[test]
+fn rows_lie_as_the_memory_has_them() {
+    let (scratch, backend) = (Scratch::new(), Simulated::new().rows_of(256).shared());
+    let producer = Producer::builder("cam").backend(backend.clone()).directory(scratch.path());
+    let producer = producer.image(Fourcc::parse("RGB3").unwrap(), 65, 48).create().unwrap();
+    assert_eq!((producer.content().strides(), producer.content().nbytes()), (&[256, 3, 1][..], 256 * 48));
+    let consumer = Consumer::builder("cam").registry(Registry::new().with(backend));
+    let mut consumer = consumer.directory(scratch.path()).connect().unwrap();
+    assert_eq!(consumer.content(), producer.content());
+    let smaller = Description::new().with_shape(Shape::new(&[10, 60, 3]).unwrap());
+    for (described, shape) in [(Description::new(), [48, 65, 3]), (smaller, [10, 60, 3])] {
+        let mut frame = producer.acquire(SOON).unwrap();
+        frame.bytes_mut()[256 * (shape[0] as usize - 1)] = 7;
+        frame.publish(described, Fence::Signaled).unwrap();
+        let frame = consumer.receive(SOON).unwrap();
+        assert_eq!((frame.shape(), frame.strides()), (&shape[..], &[256, 3, 1][..]));
+        assert_eq!((frame.planes()[0].stride, frame.nbytes() as u64), (256, 256 * shape[0]));
+        let mut last_row = [0];
+        frame.copy_to(256 * (shape[0] as usize - 1), &mut last_row);
+        assert_eq!(last_row, [7]);
     }
 }

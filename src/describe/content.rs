@@ -240,11 +240,51 @@ impl Content {
                         self.shape
                     ))
                 })?;
-                Self::image(fourcc, width, height)?
+                let content = Self::image(fourcc, width, height)?;
+                let Plane { stride, width: row, .. } = self.planes[0];
+                // A device that wants its rows so far apart wants it of every frame.
+                let apart = (stride > row).then(|| content.with_row_stride(stride).ok()).flatten();
+                apart.unwrap_or(content)
             }
         };
         content.fits(slot_bytes)?;
         Ok(content)
+    }
+
+    /// The same image with its rows `stride` bytes apart and its planes one after another, as drivers of displays and GPUs
+    /// lay it: what a backend plans may differ from what was asked for in this.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what is no image, for rows that overlap or begin inside an element, and for formats whose
+    /// rows can't be apart.
+    pub fn with_row_stride(&self, stride: u64) -> Result<Self> {
+        let Some(fourcc) = self.fourcc else {
+            return Err(Error::invalid(
+                "only the rows of an image can lie apart, and this has no pixel format",
+            ));
+        };
+        let dense = Self::image(fourcc, self.width, self.height)?;
+        let (row, size) = (dense.planes[0].width, dense.dtype.size() as u64);
+        if stride < row || !stride.is_multiple_of(size) || stride > i64::MAX as u64 / (1 << 18) {
+            return Err(Error::invalid(format!(
+                "rows of {row} bytes can't lie {stride} bytes apart; give a multiple of {size} from {row} on"
+            )));
+        }
+        if stride == row {
+            return Ok(dense);
+        }
+        if dense.planes().iter().any(|plane| plane.width < row) {
+            return Err(Error::invalid(format!(
+                "{fourcc} has rows of colour half as long, two of which take the place of one: that leaves no room \
+                 between rows, and {stride} bytes were to hold {row}; use a width that needs none, or NV12"
+            )));
+        }
+        let (mut planes, mut end) = ([(0, stride); MAX_PLANES], 0);
+        for (to, plane) in planes.iter_mut().zip(dense.planes()) {
+            to.0 = end;
+            end += stride * plane.rows;
+        }
+        Self::image_in_planes(fourcc, self.width, self.height, &planes[..dense.planes().len()], end)
     }
 
     /// Refuses content larger than a slot.
@@ -464,6 +504,39 @@ mod tests {
         let error = stream.reshaped(&[49, 64, 3], stream.nbytes()).unwrap_err();
         assert!(error.to_string().contains("a slot has 9216"), "{error}");
         assert!(stream.reshaped(&[24, 32], stream.nbytes()).is_err());
+    }
+
+    #[test]
+    fn rows_may_lie_apart() {
+        let image = |code, width| Content::image(fourcc(code), width, 48).unwrap();
+        let rgb = image("RGB3", 65).with_row_stride(256).unwrap();
+        assert_eq!((rgb.strides(), rgb.nbytes()), (&[256, 3, 1][..], 256 * 48));
+        assert_eq!(rgb.planes(), [Plane { offset: 0, stride: 256, width: 195, rows: 48 }]);
+        let nv12 = image("NV12", 64).with_row_stride(128).unwrap();
+        assert_eq!((nv12.shape(), nv12.strides()), (&[72, 64][..], &[128, 1][..]));
+        assert_eq!(nv12.planes()[1], Plane { offset: 128 * 48, stride: 128, width: 64, rows: 24 });
+        assert_eq!(nv12.with_row_stride(64).unwrap(), image("NV12", 64));
+        // A smaller frame in the same buffers.
+        let smaller = rgb.reshaped(&[10, 60, 3], rgb.nbytes()).unwrap();
+        assert_eq!((smaller.strides(), smaller.nbytes()), (&[256, 3, 1][..], 2560));
+        let wider = rgb.reshaped(&[10, 100, 3], rgb.nbytes()).unwrap();
+        assert_eq!(wider.strides(), [300, 3, 1]);
+    }
+
+    #[test]
+    fn rows_that_cannot_lie_so_are_refused() {
+        let image = |code| Content::image(fourcc(code), 64, 48).unwrap();
+        for (content, stride) in [
+            (image("RGB3"), 191),
+            (image("Y16"), 129),
+            (image("GREY"), u64::MAX),
+            (image("YU12"), 128),
+            (Content::bytes(100).unwrap(), 128),
+        ] {
+            let error = content.with_row_stride(stride).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument, "{error}");
+        }
+        assert_eq!(image("YU12").with_row_stride(64).unwrap(), image("YU12"));
     }
 
     #[test]

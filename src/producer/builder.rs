@@ -218,6 +218,8 @@ impl ProducerBuilder {
         let on_stall = self.on_stall.checked()?;
         let requirements = Requirements { content, slots, usage: self.usage, writable: self.writable };
         let planned = self.registry.plan(&self.memory, &requirements)?;
+        // As the memory has it: a driver may want the rows of an image apart.
+        let content = planned.layout.content;
         content.fits(planned.layout.slot_bytes)?;
 
         let claim = Claim::take(self.directory.as_deref(), &name)?;

@@ -60,6 +60,8 @@ pub struct Simulated {
     calls: Arc<Calls>,
     /// Whether the CPU's access must be announced.
     announced: bool,
+    /// What the distance between rows of an image is a multiple of.
+    rows: u64,
 }
 
 /// What was called, and what shall fail.
@@ -98,7 +100,15 @@ impl Simulated {
             damage: Mutex::new(None),
             calls: Arc::default(),
             announced: false,
+            rows: 1,
         }
+    }
+
+    /// Lays the rows of images so far apart, or a multiple of it.
+    #[must_use]
+    pub fn rows_of(mut self, bytes: u64) -> Self {
+        self.rows = bytes;
+        self
     }
 
     /// Makes the `call`-th call (from 1) of `operation` fail with an error of `kind`.
@@ -230,8 +240,12 @@ impl Backend for Simulated {
 
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
         self.enter(Operation::Plan)?;
-        let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
-        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
+        let mut content = requirements.content;
+        if content.fourcc().is_some() {
+            content = content.with_row_stride(content.planes()[0].stride.next_multiple_of(self.rows))?;
+        }
+        let slot_bytes = content.nbytes().max(1).next_multiple_of(PAGE);
+        Ok(Layout { content, slot_bytes, writable: requirements.writable })
     }
 
     /// Unlike memfd it gives each slot a memory object of its own, as device backends do.
