@@ -240,7 +240,7 @@ impl Content {
                         self.shape
                     ))
                 })?;
-                let content = Self::image(fourcc, width, height)?;
+                let content = Self::image(fourcc, width, height)?.with_modifier(self.modifier)?;
                 let Plane { stride, width: row, .. } = self.planes[0];
                 // A device that wants its rows so far apart wants it of every frame.
                 let apart = (stride > row).then(|| content.with_row_stride(stride).ok()).flatten();
@@ -263,7 +263,7 @@ impl Content {
                 "only the rows of an image can lie apart, and this has no pixel format",
             ));
         };
-        let dense = Self::image(fourcc, self.width, self.height)?;
+        let dense = Self::image(fourcc, self.width, self.height)?.with_modifier(self.modifier)?;
         let (row, size) = (dense.planes[0].width, dense.dtype.size() as u64);
         if stride < row || !stride.is_multiple_of(size) || stride > i64::MAX as u64 / (1 << 18) {
             return Err(Error::invalid(format!(
@@ -284,7 +284,21 @@ impl Content {
             to.0 = end;
             end += stride * plane.rows;
         }
-        Self::image_in_planes(fourcc, self.width, self.height, &planes[..dense.planes().len()], end)
+        let planes = &planes[..dense.planes().len()];
+        Self::image_in_planes(fourcc, self.width, self.height, planes, end)?.with_modifier(self.modifier)
+    }
+
+    /// The same image in a device's own order of pixels, a DRM format modifier; 0 is rows one after the other. Strides and
+    /// planes say then what the device means by them.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what is no image.
+    pub fn with_modifier(mut self, modifier: u64) -> Result<Self> {
+        if self.fourcc.is_none() && modifier != 0 {
+            return Err(Error::invalid("only an image can have a modifier, and this has no pixel format"));
+        }
+        self.modifier = modifier;
+        Ok(self)
     }
 
     /// Refuses content larger than a slot.
@@ -521,6 +535,14 @@ mod tests {
         assert_eq!((smaller.strides(), smaller.nbytes()), (&[256, 3, 1][..], 2560));
         let wider = rgb.reshaped(&[10, 100, 3], rgb.nbytes()).unwrap();
         assert_eq!(wider.strides(), [300, 3, 1]);
+    }
+
+    #[test]
+    fn images_alone_have_modifiers() {
+        let image = Content::image(fourcc("AR24"), 64, 48).unwrap().with_modifier(1 << 56 | 2).unwrap();
+        assert_eq!(image.modifier(), 0x0100_0000_0000_0002);
+        assert_eq!(image.reshaped(&[8, 8, 4], image.nbytes()).unwrap().modifier(), image.modifier());
+        assert!(Content::bytes(64).unwrap().with_modifier(2).is_err());
     }
 
     #[test]
