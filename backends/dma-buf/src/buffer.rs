@@ -67,7 +67,7 @@ impl DmaBuf {
     }
 
     /// Names it for whoever looks at `/proc/PID/maps` or the kernel's list of buffers. For people only.
-    pub(crate) fn label(&self) {
+    pub fn label(&self) {
         // SAFETY: the kernel reads a string that ends with 0 and is static, at most 32 bytes of it.
         let named = unsafe { ioctl::dma_buf_set_name(self.fd.as_raw_fd(), c"bips".as_ptr().cast()) };
         if let Err(errno) = named {

@@ -8,8 +8,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Opens a device node. `absent` says what its absence means and what to do.
-pub(crate) fn open(path: &Path, write: bool, absent: impl FnOnce() -> String) -> Result<OwnedFd> {
+/// Opens a device node, for the backends of this and of other crates. `absent` says what its absence means and what to do.
+///
+/// # Errors
+/// `Unsupported` where it is absent; `AccessDenied` with whose it is and the next step.
+pub fn open(path: &Path, write: bool, absent: impl FnOnce() -> String) -> Result<OwnedFd> {
     OpenOptions::new().read(true).write(write).open(path).map(OwnedFd::from).map_err(|error| {
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR | libc::ENXIO | libc::ENODEV) => {
@@ -42,9 +45,11 @@ fn denied(path: &Path, error: &io::Error) -> String {
         format!("add the user to group {group} (`usermod -aG {group} USER`, then log in anew)")
     } else {
         let name = path.to_string();
-        let rule = match name.strip_prefix("/dev/dma_heap/") {
-            Some(heap) => format!("SUBSYSTEM==\"dma_heap\", KERNEL==\"{heap}\""),
-            None => format!("KERNEL==\"{}\"", name.trim_start_matches("/dev/")),
+        let below = |directory: &str| name.strip_prefix(directory);
+        let rule = match (below("/dev/dma_heap/"), below("/dev/dri/")) {
+            (Some(heap), _) => format!("SUBSYSTEM==\"dma_heap\", KERNEL==\"{heap}\""),
+            (_, Some(node)) => format!("SUBSYSTEM==\"drm\", KERNEL==\"{node}\""),
+            _ => format!("KERNEL==\"{}\"", name.trim_start_matches("/dev/")),
         };
         format!("give it to a group by a udev rule: `{rule}, GROUP=\"video\", MODE=\"0660\"`")
     };

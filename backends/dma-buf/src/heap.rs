@@ -169,9 +169,9 @@ impl Backend for DmaHeap {
                     ),
                 ));
             }
-            let memory = DmaBufMemory::new(buffer, Access::Write)?;
+            let mut memory = DmaBufMemory::new(buffer, Access::Write)?;
             if heap != SYSTEM {
-                memory.clear()?; // other heaps are other people's drivers, and what lay there is other people's too
+                memory = memory.cleared()?; // other heaps are other people's drivers, and what lay there is other people's too
             }
             Ok(Allocation { memory: Arc::new(memory), offset: 0, len: layout.slot_bytes })
         };

@@ -19,6 +19,8 @@ mod memory;
 mod udmabuf;
 
 pub use buffer::DmaBuf;
+pub use device::open as open_device;
 pub use fence::SyncFile;
 pub use heap::DmaHeap;
+pub use memory::DmaBufMemory;
 pub use udmabuf::{Udmabuf, dma_buf_of};

@@ -5,9 +5,9 @@ use bips::sys::Mapping;
 use bips::{Access, CpuAccess, Error, ErrorKind, ExternalHandle, Mapped, Memory, Result};
 use std::time::Duration;
 
-/// A dma-buf of one slot or more, mapped once.
+/// A dma-buf of one slot or more, mapped once. For backends of any driver's dma-bufs.
 #[derive(Debug)]
-pub(crate) struct DmaBufMemory {
+pub struct DmaBufMemory {
     // First, so that it ends first.
     mapping: Mapping,
     buffer: DmaBuf,
@@ -15,7 +15,11 @@ pub(crate) struct DmaBufMemory {
 }
 
 impl DmaBufMemory {
-    pub(crate) fn new(buffer: DmaBuf, access: Access) -> Result<Self> {
+    /// Maps it.
+    ///
+    /// # Errors
+    /// `Unsupported` where the CPU can't have that access.
+    pub fn new(buffer: DmaBuf, access: Access) -> Result<Self> {
         let len = usize::try_from(buffer.len())
             .map_err(|_| Error::new(ErrorKind::Unsupported, "a dma-buf larger than the address space"))?;
         // A dma-buf keeps its size, and the kernel refuses to map beyond it.
@@ -29,7 +33,10 @@ impl DmaBufMemory {
     }
 
     /// The one that arrived from another process: it must be what it is said to be.
-    pub(crate) fn import(handle: ExternalHandle, access: Access) -> Result<Self> {
+    ///
+    /// # Errors
+    /// `Protocol` when it isn't; as [`DmaBufMemory::new`].
+    pub fn import(handle: ExternalHandle, access: Access) -> Result<Self> {
         let ExternalHandle::DmaBuf { fd, len } = handle else {
             return Err(Error::new(
                 ErrorKind::Protocol,
@@ -47,12 +54,28 @@ impl DmaBufMemory {
         Self::new(buffer, access)
     }
 
-    /// Overwrites all of it with zeros.
-    pub(crate) fn clear(&self) -> Result<()> {
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.buffer.len()
+    }
+
+    /// Whether it holds nothing; the kernel makes none such.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// New memory for others to see, with zeros in all of it: so it is backed, and holds nobody's old data. Consumes it
+    /// meanwhile, so that nobody has a view of it yet.
+    ///
+    /// # Errors
+    /// `AccessDenied` where it is mapped read-only; what the system reports.
+    pub fn cleared(self) -> Result<Self> {
+        self.map(Access::Write)?;
         self.buffer.begin(Access::Write, None)?;
-        // SAFETY: the whole mapping, made for writing by the only caller, who has not shown it to anybody yet.
+        // SAFETY: the whole mapping, made for writing (asked above), of which no view can have outlived the move.
         unsafe { self.mapping.start().as_ptr().write_bytes(0, self.mapping.len()) };
-        self.buffer.end(Access::Write)
+        self.buffer.end(Access::Write)?;
+        Ok(self)
     }
 }
 
