@@ -1,0 +1,5 @@
+//! The contract, kept by GBM buffer objects of vgem.
+
+mod common;
+
+bips_conformance::suite!(common::gbm("vgem"), lane "drm");

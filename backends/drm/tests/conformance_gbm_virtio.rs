@@ -1,0 +1,5 @@
+//! The contract, kept by GBM buffer objects of virtio-gpu.
+
+mod common;
+
+bips_conformance::suite!(common::gbm("virtio_gpu"), lane "drm");
