@@ -90,24 +90,27 @@ pub(crate) fn allocate(maker: &dyn Maker, layout: &Layout, slots: u32) -> Result
     (0..slots).map(slot).collect()
 }
 
-/// A buffer of the first grid that the driver has, and the content as it lies there.
+/// A buffer of the first grid that the driver has and the content can lie in, and the content as it lies there.
 fn make(maker: &dyn Maker, content: &Content) -> Result<(Made, Content)> {
+    let mut unsuitable = None;
     for grid in grids(content)? {
-        if let Some(made) = maker.make(&grid)? {
-            let laid = laid_out(content, made.stride, made.buffer.len())
-                .map_err(|error| error.with("node", maker.card().named()))?;
-            return Ok((made, laid));
+        let Some(made) = maker.make(&grid)? else { continue };
+        match laid_out(content, &grid, made.stride, made.buffer.len()) {
+            Ok(laid) => return Ok((made, laid)),
+            Err(error) => unsuitable = Some(error.with("node", maker.card().named())),
         }
     }
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        format!(
-            "{} makes no buffer for {:?} bytes of {}; use smaller frames, another node, or dma-heap",
-            maker.card().named(),
-            content.shape(),
-            content.dtype()
-        ),
-    ))
+    Err(unsuitable.unwrap_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} makes no buffer for {:?} elements of {}; use smaller frames, another node, or dma-heap",
+                maker.card().named(),
+                content.shape(),
+                content.dtype()
+            ),
+        )
+    }))
 }
 
 /// Most drivers take the machine's memory, and the kernel kills for what it has not. One with memory of its own may have

@@ -15,47 +15,66 @@ pub(crate) struct Grid {
     /// Of a pixel.
     pub(crate) bits: u32,
     pub(crate) format: DrmFourcc,
+    /// The content fills it from the start, over the ends of rows.
+    pub(crate) run: bool,
 }
 
-/// The grids that hold the content, the one that says most about it first: an image's own pixels, else its rows as rows of
-/// 32-bit pixels, the one format that every driver has. Bytes and tensors are cut into rows of 4 KiB or more.
+/// The grids that hold the content, the one that says most about it first: an image's own pixels, its rows as rows of
+/// 32-bit pixels, the one format that every driver has, and where rows can't lie apart, all of it as one run. Bytes and
+/// tensors are one run always.
 pub(crate) fn grids(content: &Content) -> Result<Vec<Grid>> {
-    let Some(fourcc) = content.fourcc() else {
-        let bytes = content.nbytes().max(1);
-        let mut row = 4096;
-        while bytes.div_ceil(row) > ROWS && row < ROW_BYTES {
-            row *= 2;
-        }
-        let rows = bytes.div_ceil(row);
-        if rows > ROWS {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "a slot of {} MiB is more than a DRM driver's buffer can be relied on to have, {} MiB; use dma-heap",
-                    bytes.div_ceil(1 << 20),
-                    (ROWS * ROW_BYTES) >> 20
-                ),
-            ));
-        }
-        return Ok(vec![in_words(row, rows)]);
-    };
+    let Some(fourcc) = content.fourcc() else { return Ok(vec![run(content.nbytes())?]) };
     // Planes lie below each other, each as wide as the first.
     let (row, rows) = (content.planes()[0].width, content.shape()[0]);
     let words = in_words(row, rows);
     let own = own_format(fourcc).map(|format| Grid {
         width: content.width(),
-        height: content.height(),
         bits: (8 * row / u64::from(content.width())) as u32,
         format,
+        ..words
     });
     // Formats of planes: as bytes.
-    let own = own.unwrap_or(Grid { width: row as u32, height: rows as u32, bits: 8, format: DrmFourcc::R8 });
-    Ok(if (own.width, own.bits) == (words.width, 32) { vec![own] } else { vec![own, words] })
+    let own = own.unwrap_or(Grid { width: row as u32, bits: 8, format: DrmFourcc::R8, ..words });
+    let mut grids = vec![own];
+    if own.bits != 32 {
+        grids.push(words);
+    }
+    if content.planes().iter().any(|plane| plane.width < row) {
+        grids.push(run(content.nbytes())?);
+    }
+    Ok(grids)
 }
 
-/// Rows of 32-bit pixels. All lengths fit: rows of images have at most 2^19 bytes, and those of bytes are given above.
+/// Rows of 4 KiB or more for so many bytes.
+fn run(bytes: u64) -> Result<Grid> {
+    let bytes = bytes.max(1);
+    let mut row = 4096;
+    while bytes.div_ceil(row) > ROWS && row < ROW_BYTES {
+        row *= 2;
+    }
+    let rows = bytes.div_ceil(row);
+    if rows > ROWS {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "a slot of {} MiB is more than a DRM driver's buffer can be relied on to have, {} MiB; use dma-heap",
+                bytes.div_ceil(1 << 20),
+                (ROWS * ROW_BYTES) >> 20
+            ),
+        ));
+    }
+    Ok(Grid { run: true, ..in_words(row, rows) })
+}
+
+/// Rows of 32-bit pixels. All lengths fit: rows of images have at most 2^19 bytes, and those of runs are given above.
 fn in_words(row: u64, rows: u64) -> Grid {
-    Grid { width: row.div_ceil(4) as u32, height: rows as u32, bits: 32, format: DrmFourcc::Xrgb8888 }
+    Grid {
+        width: row.div_ceil(4) as u32,
+        height: rows as u32,
+        bits: 32,
+        format: DrmFourcc::Xrgb8888,
+        run: false,
+    }
 }
 
 /// What DRM calls a format of V4L2, where pixels lie side by side in one plane.
@@ -75,14 +94,16 @@ fn own_format(fourcc: Fourcc) -> Option<DrmFourcc> {
 }
 
 /// The content with its rows as a driver gave them, `stride` bytes apart in a buffer of `len`.
-pub(crate) fn laid_out(content: &Content, stride: u64, len: u64) -> Result<Content> {
-    let laid = match content.fourcc() {
-        Some(_) => content.with_row_stride(stride).map_err(|error| {
+pub(crate) fn laid_out(content: &Content, grid: &Grid, stride: u64, len: u64) -> Result<Content> {
+    // As it was asked for, also where it comes from a plan.
+    let packed = content.with_row_stride(content.planes()[0].width).unwrap_or(*content);
+    let laid = if grid.run {
+        packed
+    } else {
+        packed.with_row_stride(stride).map_err(|error| {
             let why = error.message().to_string();
             Error::new(ErrorKind::Unsupported, format!("the driver's rows don't suit the image: {why}"))
-        })?,
-        // One run of bytes, over the ends of rows.
-        None => *content,
+        })?
     };
     if laid.nbytes() > len {
         return Err(Error::new(
@@ -130,19 +151,28 @@ mod tests {
         assert_eq!(of("RGB3", 641, 480), [(641, 480, 24, DrmFourcc::Bgr888), words(481, 480)]);
         assert_eq!(of("YUYV", 642, 480), [(642, 480, 16, DrmFourcc::Yuyv), words(321, 480)]);
         assert_eq!(of("NV12", 640, 480), [(640, 720, 8, DrmFourcc::R8), words(160, 720)]);
+        let run = words(1024, 113);
+        assert_eq!(of("YU12", 642, 480), [(642, 720, 8, DrmFourcc::R8), words(161, 720), run]);
     }
 
     #[test]
     fn a_drivers_rows_become_the_images() {
-        let laid = laid_out(&image("NV12", 640, 480), 768, 768 * 720).unwrap();
+        let first =
+            |content: &Content, stride, len| laid_out(content, &grids(content).unwrap()[0], stride, len);
+        let laid = first(&image("NV12", 640, 480), 768, 768 * 720).unwrap();
         assert_eq!((laid.strides(), laid.planes()[1].offset), (&[768, 1][..], 768 * 480));
-        assert_eq!(laid_out(&Content::bytes(5000).unwrap(), 4352, 8704).unwrap().nbytes(), 5000);
+        // What a plan gave is planned alike.
+        assert_eq!(first(&laid, 768, 768 * 720).unwrap(), laid);
+        assert_eq!(first(&laid, 640, 768 * 720).unwrap(), image("NV12", 640, 480));
+        assert_eq!(first(&Content::bytes(5000).unwrap(), 4352, 8704).unwrap().nbytes(), 5000);
+        let yu12 = image("YU12", 642, 480);
+        assert_eq!(laid_out(&yu12, &grids(&yu12).unwrap()[2], 4096, 1 << 20).unwrap(), yu12);
         for (content, stride, len) in [
             (image("YU12", 642, 480), 644, 1 << 20),
             (image("GREY", 640, 480), 600, 1 << 20),
             (image("GREY", 640, 480), 768, 640 * 480),
         ] {
-            let error = laid_out(&content, stride, len).unwrap_err();
+            let error = first(&content, stride, len).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         }
     }

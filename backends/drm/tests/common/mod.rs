@@ -7,7 +7,15 @@ use drm::Device as _;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
 
-struct Opened(File);
+/// A node, opened past the backends.
+pub(crate) struct Opened(File);
+
+impl Opened {
+    pub(crate) fn node(name: &str) -> Self {
+        let path = std::path::Path::new("/dev/dri").join(name);
+        Self(OpenOptions::new().read(true).write(true).open(path).expect("a node that was found"))
+    }
+}
 
 impl AsFd for Opened {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -16,6 +24,7 @@ impl AsFd for Opened {
 }
 
 impl drm::Device for Opened {}
+impl drm::control::Device for Opened {}
 
 /// The card, or render node, of this driver; where there is none, a name that plans refuse: the reason then names it.
 pub(crate) fn node(driver: &str, render: bool) -> String {
