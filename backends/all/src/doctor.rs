@@ -134,8 +134,8 @@ fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
         },
         word(can.huge_pages, "backed by huge pages")
     );
-    // Only memfds come in huge pages; of a heap the driver decides.
-    if can.huge_pages || kind.starts_with("dma-heap") {
+    // Only memfds come in huge pages; of the others the driver decides.
+    if can.huge_pages || !["memfd", "udmabuf"].contains(&kind) {
         check(kind, Status::Ok, detail, None)
     } else {
         check(

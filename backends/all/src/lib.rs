@@ -19,6 +19,11 @@ pub fn registry() -> Registry {
     let registry = registry
         .with(std::sync::Arc::new(bips_dma_buf::DmaHeap::new()))
         .with(std::sync::Arc::new(bips_dma_buf::Udmabuf::new()));
+    // What they make a dma-heap makes too, unless a display or GPU wants rows its own way: for who names them.
+    #[cfg(feature = "drm")]
+    let registry = registry
+        .with(std::sync::Arc::new(bips_drm::Drm::new()))
+        .with(std::sync::Arc::new(bips_drm::Gbm::new()));
     registry
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Lane {
     Memfd,
     /// Memory of dma-heaps and udmabuf, where the kernel has them
     DmaBuf,
+    /// Memory and timelines of DRM drivers, where the machine has some
+    Drm,
     /// The `bips` program
     Cli,
     /// The Python package where no framework is installed but NumPy
@@ -71,7 +73,7 @@ const REQUIRE: &str = "BIPS_REQUIRE";
 /// What tests of several lanes use where it is, and `BIPS_REQUIRE` may name as well (`tests/common/skip.rs`).
 const DEVICES: [&str; 1] = ["camera"];
 /// These have a lane of their own.
-const APART: [&str; 4] = ["bips-memfd", "bips-dma-buf", "bips-cli", "bips-python"];
+const APART: [&str; 5] = ["bips-memfd", "bips-dma-buf", "bips-drm", "bips-cli", "bips-python"];
 
 impl Lane {
     fn run(self, workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
@@ -79,6 +81,7 @@ impl Lane {
             Self::Rust => rust(workspace, skips),
             Self::Memfd => package(workspace, skips, "bips-memfd"),
             Self::DmaBuf => package(workspace, skips, "bips-dma-buf"),
+            Self::Drm => package(workspace, skips, "bips-drm"),
             Self::Cli => package(workspace, skips, "bips-cli"),
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),

@@ -1,4 +1,4 @@
-//! libgbm, loaded when first used: the build needs it as little as a machine without a GPU does (ADR 15).
+//! libgbm, loaded when first used: the build needs it as little as a machine without a GPU does (ADR 16).
 
 use crate::card::Card;
 use crate::grid::Grid;

@@ -46,6 +46,15 @@ fn a_display_takes_a_slot_by_its_stride() {
     }
 }
 
+/// What the documentation says of read-only streams: the consumer's mapping is read-only, its descriptor is not.
+#[test]
+fn a_consumer_that_means_to_can_write() {
+    for (kind, driver) in [("drm", "vgem"), ("drm", "virtio_gpu"), ("gbm", "vgem"), ("gbm", "virtio_gpu")] {
+        let Some(backend) = backend(kind, driver) else { continue };
+        assert!(!backend.capabilities().read_only_enforced, "{kind} of {driver}");
+    }
+}
+
 /// The same memory: the other driver exports the very dma-buf it was given.
 #[test]
 fn another_device_takes_a_slot() {
