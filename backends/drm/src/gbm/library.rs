@@ -9,7 +9,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 const NAME: &str = "libgbm.so.1";
@@ -140,23 +140,24 @@ impl Device {
     fn create(&self, grid: &Grid, uses: u32) -> io::Result<Object<'_>> {
         let Grid { width, height, format, .. } = *grid;
         let device = self.device.as_ptr();
-        let mut object = ptr::null_mut();
+        let object = |made| {
+            NonNull::new(made).map(|object| Object { library: self.library, object, _device: PhantomData })
+        };
         if let Some(create) = self.library.bo_create_with_modifiers2 {
             let linear = [super::LINEAR];
             // The modifier says it already, and some drivers take only one of the two.
             let uses = uses & !USE_LINEAR;
             // SAFETY: the device lives, and the list of one modifier as long as the call.
-            object = unsafe { create(device, width, height, format as u32, linear.as_ptr(), 1, uses) };
+            let made = unsafe { create(device, width, height, format as u32, linear.as_ptr(), 1, uses) };
+            // A driver that doesn't say it of the buffer may have passed over the list.
+            if let Some(object) = object(made).filter(|object| object.modifier() == super::LINEAR) {
+                return Ok(object);
+            }
         }
-        if object.is_null() {
-            // A driver without modifiers (ENOSYS), or the library has none.
-            // SAFETY: the device lives; no memory is passed.
-            object = unsafe { (self.library.bo_create)(device, width, height, format as u32, uses) };
-        }
-        match NonNull::new(object) {
-            Some(object) => Ok(Object { library: self.library, object, _device: PhantomData }),
-            None => Err(io::Error::last_os_error()),
-        }
+        // A driver without modifiers, or the library has none: the older way of asking.
+        // SAFETY: the device lives; no memory is passed.
+        let made = unsafe { (self.library.bo_create)(device, width, height, format as u32, uses) };
+        object(made).ok_or_else(io::Error::last_os_error)
     }
 }
 

@@ -16,7 +16,8 @@ use std::sync::{Arc, OnceLock};
 
 /// Rows one after the other.
 const LINEAR: u64 = 0;
-/// A library that knows no modifiers says this of all its buffers.
+/// A driver that knows no modifiers says this of all its buffers: they are linear if they were asked to be
+/// (`GBM_BO_USE_LINEAR`).
 const UNKNOWN: u64 = 0x00ff_ffff_ffff_ffff;
 
 /// Provider of GBM buffer objects.
