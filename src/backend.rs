@@ -62,6 +62,9 @@ bitset! {
 pub struct Requirements {
     /// What each slot holds.
     pub content: Content,
+    /// Whether it has to lie exactly so, because a device that does not ask writes or reads it that way. Else the rows of
+    /// an image may come to lie further apart.
+    pub exact: bool,
     /// Slots of the pool, 1 to 64.
     pub slots: u32,
     /// What it will be used for.
@@ -74,7 +77,7 @@ pub struct Requirements {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// What each slot holds: what was asked for, the rows of an image perhaps further apart
-    /// ([`Content::with_row_stride`]).
+    /// ([`Content::with_row_stride`]) unless it has to be exact.
     pub content: Content,
     /// Bytes of a slot from its start to its end, padding included. A multiple of the page size.
     pub slot_bytes: u64,

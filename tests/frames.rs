@@ -6,7 +6,7 @@ mod common;
 
 use bips::testing::Simulated;
 use bips::{
-    AcquireError, Consumer, DType, Description, ErrorKind, ExternalHandle, Fence, Fourcc, Producer,
+    AcquireError, Consumer, Content, DType, Description, ErrorKind, ExternalHandle, Fence, Fourcc, Producer,
     ReceiveError, Registry, Shape, Wait,
 };
 use common::process::{Role, Stage, play};
@@ -267,6 +267,15 @@ fn each_frame_says_what_it_is() {
         assert!(frame.published() > 0);
         assert_eq!(frame.dtype(), DType::F32);
     }
+}
+
+/// A camera that was told of another device's rows would not write there.
+#[test]
+fn content_that_is_given_lies_as_given() {
+    let (scratch, backend) = (Scratch::new(), Simulated::new().rows_of(256).shared());
+    let content = Content::image(Fourcc::parse("RGB3").unwrap(), 65, 48).unwrap();
+    let producer = Producer::builder("cam").backend(backend).directory(scratch.path());
+    assert_eq!(*producer.content(content).create().unwrap().content(), content);
 }
 
 /// Drivers want the rows of an image where their device can reach them.

@@ -110,9 +110,13 @@ impl Producer {
         history: i64,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let mut builder = bips::Producer::builder(name)
-            .registry(bips_backends::registry())
-            .content(args::content(shape, dtype, size, format)?)
+        let content = args::content(shape, dtype, size, format)?;
+        let builder = bips::Producer::builder(name).registry(bips_backends::registry());
+        let builder = match content.fourcc() {
+            Some(fourcc) => builder.image(fourcc, content.width(), content.height()),
+            None => builder.content(content),
+        };
+        let mut builder = builder
             .slots(args::count("slots", slots)?)
             .memory(memory)
             .writable(writable)

@@ -22,6 +22,7 @@ pub struct ProducerBuilder {
     memory: String,
     usage: Usage,
     content: Option<Result<Content>>,
+    exact: bool,
     slots: u32,
     access: AccessRule,
     writable: bool,
@@ -41,6 +42,7 @@ impl ProducerBuilder {
             memory: "auto".into(),
             usage: Usage::CPU,
             content: None,
+            exact: true,
             slots: 4,
             access: AccessRule::Owner,
             writable: false,
@@ -82,10 +84,12 @@ impl ProducerBuilder {
         self
     }
 
-    /// What each slot holds.
+    /// What each slot holds, and exactly how it lies there: for images that a device writes its own way
+    /// ([`Content::image_in_planes`]).
     #[must_use]
     pub fn content(mut self, content: Content) -> Self {
         self.content = Some(Ok(content));
+        self.exact = true;
         self
     }
 
@@ -96,10 +100,12 @@ impl ProducerBuilder {
         self
     }
 
-    /// Each slot holds an image of `width` x `height` pixels.
+    /// Each slot holds an image of `width` x `height` pixels. Memory of displays and GPUs may want its rows apart:
+    /// [`Producer::content`] says how they lie.
     #[must_use]
     pub fn image(mut self, fourcc: Fourcc, width: u32, height: u32) -> Self {
         self.content = Some(Content::image(fourcc, width, height));
+        self.exact = false;
         self
     }
 
@@ -216,7 +222,8 @@ impl ProducerBuilder {
             )));
         }
         let on_stall = self.on_stall.checked()?;
-        let requirements = Requirements { content, slots, usage: self.usage, writable: self.writable };
+        let Self { exact, usage, writable, .. } = self;
+        let requirements = Requirements { content, exact, slots, usage, writable };
         let planned = self.registry.plan(&self.memory, &requirements)?;
         // As the memory has it: a driver may want the rows of an image apart.
         let content = planned.layout.content;

@@ -241,7 +241,7 @@ impl Backend for Simulated {
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
         self.enter(Operation::Plan)?;
         let mut content = requirements.content;
-        if content.fourcc().is_some() {
+        if content.fourcc().is_some() && !requirements.exact {
             content = content.with_row_stride(content.planes()[0].stride.next_multiple_of(self.rows))?;
         }
         let slot_bytes = content.nbytes().max(1).next_multiple_of(PAGE);

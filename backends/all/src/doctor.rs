@@ -151,7 +151,7 @@ fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
 /// is everywhere, so there it is a failure.
 fn missing(backend: &Arc<dyn Backend>) -> Option<Error> {
     let content = Content::bytes(1 << 16).ok()?;
-    let wanted = Requirements { content, slots: 4, usage: Usage::CPU, writable: false };
+    let wanted = Requirements { content, exact: false, slots: 4, usage: Usage::CPU, writable: false };
     let error = backend.plan(&wanted).err()?;
     let absent = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::AccessDenied);
     (absent && backend.info().kind != "memfd").then_some(error)

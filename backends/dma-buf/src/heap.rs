@@ -285,7 +285,13 @@ mod tests {
         let plan = |named: Option<&str>| {
             let backend = DmaHeap::over(directory.clone(), named.map(Into::into));
             let content = bips::Content::bytes(100).unwrap();
-            backend.plan(&Requirements { content, slots: 2, usage: Usage::CPU, writable: false })
+            backend.plan(&Requirements {
+                content,
+                exact: false,
+                slots: 2,
+                usage: Usage::CPU,
+                writable: false,
+            })
         };
         let error = plan(None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

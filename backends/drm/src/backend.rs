@@ -1,7 +1,7 @@
 //! What both kinds have in common: a pool is so many buffers of one grid.
 
 use crate::card::Card;
-use crate::grid::{Grid, grids, laid_out};
+use crate::grid::{Grid, grids, laid_out, run};
 use bips::sys::{PAGE, check_memory};
 use bips::{
     Access, Allocation, Backend, Capabilities, Content, Error, ErrorKind, Layout, Requirements, Result, Usage,
@@ -54,7 +54,7 @@ pub(crate) fn plan(maker: &dyn Maker, requirements: &Requirements) -> Result<Lay
     }
     let content = requirements.content;
     fits(content.nbytes(), requirements.slots)?;
-    let (made, laid) = make(maker, &content)?;
+    let (made, laid) = make(maker, &content, grids(&content, requirements.exact)?)?;
     let slot_bytes = made.buffer.len();
     if !slot_bytes.is_multiple_of(PAGE) {
         return Err(Error::new(
@@ -69,35 +69,45 @@ pub(crate) fn plan(maker: &dyn Maker, requirements: &Requirements) -> Result<Lay
 /// Makes the pool that was planned, each slot a buffer of its own.
 pub(crate) fn allocate(maker: &dyn Maker, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
     fits(layout.slot_bytes, slots)?;
-    let slot = |_| {
-        let (made, laid) = make(maker, &layout.content)?;
-        if (made.buffer.len(), laid) != (layout.slot_bytes, layout.content) {
-            return Err(Error::new(
-                ErrorKind::System,
-                format!(
-                    "{} made a buffer of {} bytes in rows of {} where it had made one of {} before; try again",
-                    maker.card().named(),
-                    made.buffer.len(),
-                    made.stride,
-                    layout.slot_bytes
-                ),
-            ));
+    let as_planned =
+        |made: &Made, laid: &Content| (made.buffer.len(), laid) == (layout.slot_bytes, &layout.content);
+    // The plan's grid, which gives the same again. A run is last: whatever fits in lies in it as it should.
+    let mut grids = grids(&layout.content, false)?;
+    grids.extend(run(layout.content.nbytes()).ok());
+    let mut slots_made = Vec::new();
+    while slots_made.len() < slots as usize {
+        let Some(grid) = grids.first() else { return Err(otherwise(maker, layout)) };
+        match made(maker, &layout.content, grid)? {
+            // Written once: drivers back their buffers when they are first touched, and not all clear them.
+            Some(Ok((made, laid))) if as_planned(&made, &laid) => {
+                let memory = DmaBufMemory::new(made.buffer, Access::Write)?.cleared()?;
+                slots_made.push(Allocation { memory: Arc::new(memory), offset: 0, len: layout.slot_bytes });
+            }
+            _ if slots_made.is_empty() => drop(grids.remove(0)),
+            _ => return Err(otherwise(maker, layout)),
         }
-        // Written once: drivers back their buffers when they are first touched, and not all clear them.
-        let memory = DmaBufMemory::new(made.buffer, Access::Write)?.cleared()?;
-        Ok(Allocation { memory: Arc::new(memory), offset: 0, len: layout.slot_bytes })
-    };
-    (0..slots).map(slot).collect()
+    }
+    Ok(slots_made)
 }
 
-/// A buffer of the first grid that the driver has and the content can lie in, and the content as it lies there.
-fn make(maker: &dyn Maker, content: &Content) -> Result<(Made, Content)> {
+fn otherwise(maker: &dyn Maker, layout: &Layout) -> Error {
+    let text = format!(
+        "{} makes no more buffers of {} bytes, in rows of {}, as it did for the plan; try again",
+        maker.card().named(),
+        layout.slot_bytes,
+        layout.content.planes()[0].stride
+    );
+    Error::new(ErrorKind::System, text)
+}
+
+/// A buffer of the first of the grids that the driver has and the content can lie in, and the content as it lies there.
+fn make(maker: &dyn Maker, content: &Content, grids: Vec<Grid>) -> Result<(Made, Content)> {
     let mut unsuitable = None;
-    for grid in grids(content)? {
-        let Some(made) = maker.make(&grid)? else { continue };
-        match laid_out(content, &grid, made.stride, made.buffer.len()) {
-            Ok(laid) => return Ok((made, laid)),
-            Err(error) => unsuitable = Some(error.with("node", maker.card().named())),
+    for grid in &grids {
+        match made(maker, content, grid)? {
+            Some(Ok(found)) => return Ok(found),
+            Some(Err(error)) => unsuitable = Some(error.with("node", maker.card().named())),
+            None => {}
         }
     }
     Err(unsuitable.unwrap_or_else(|| {
@@ -113,6 +123,12 @@ fn make(maker: &dyn Maker, content: &Content) -> Result<(Made, Content)> {
     }))
 }
 
+/// A buffer of one grid, if the driver has that, and how the content lies there, if it can.
+fn made(maker: &dyn Maker, content: &Content, grid: &Grid) -> Result<Option<Result<(Made, Content)>>> {
+    let Some(made) = maker.make(grid)? else { return Ok(None) };
+    Ok(Some(laid_out(content, grid, made.stride, made.buffer.len()).map(|laid| (made, laid))))
+}
+
 /// Most drivers take the machine's memory, and the kernel kills for what it has not. One with memory of its own may have
 /// more than this allows.
 fn fits(slot_bytes: u64, slots: u32) -> Result<()> {
@@ -125,7 +141,7 @@ fn fits(slot_bytes: u64, slots: u32) -> Result<()> {
 /// What works in one process.
 pub(crate) fn try_out(backend: &dyn Backend) -> Capabilities {
     let content = Content::bytes(PAGE).expect("small");
-    let wanted = Requirements { content, slots: 1, usage: Usage::CPU, writable: false };
+    let wanted = Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
     let slots = backend.plan(&wanted).and_then(|layout| backend.allocate(&layout, 1));
     let Ok(slots) = slots else { return Capabilities::default() };
     let import = |access| slots[0].memory.export().and_then(|handle| backend.import(handle, access));

@@ -20,12 +20,13 @@ pub(crate) struct Grid {
 }
 
 /// The grids that hold the content, the one that says most about it first: an image's own pixels, its rows as rows of
-/// 32-bit pixels, the one format that every driver has, and where rows can't lie apart, all of it as one run. Bytes and
-/// tensors are one run always.
-pub(crate) fn grids(content: &Content) -> Result<Vec<Grid>> {
-    let Some(fourcc) = content.fourcc() else { return Ok(vec![run(content.nbytes())?]) };
+/// 32-bit pixels, the one format that every driver has, and where rows can't lie apart, all of it as one run. Bytes,
+/// tensors and what must lie exactly so are one run always.
+pub(crate) fn grids(content: &Content, exact: bool) -> Result<Vec<Grid>> {
+    let Some(fourcc) = content.fourcc().filter(|_| !exact) else { return Ok(vec![run(content.nbytes())?]) };
     // Planes lie below each other, each as wide as the first.
-    let (row, rows) = (content.planes()[0].width, content.shape()[0]);
+    let row = content.planes()[0].width;
+    let rows = packed(content)?.nbytes() / row;
     let words = in_words(row, rows);
     let own = own_format(fourcc).map(|format| Grid {
         width: content.width(),
@@ -46,7 +47,7 @@ pub(crate) fn grids(content: &Content) -> Result<Vec<Grid>> {
 }
 
 /// Rows of 4 KiB or more for so many bytes.
-fn run(bytes: u64) -> Result<Grid> {
+pub(crate) fn run(bytes: u64) -> Result<Grid> {
     let bytes = bytes.max(1);
     let mut row = 4096;
     while bytes.div_ceil(row) > ROWS && row < ROW_BYTES {
@@ -93,14 +94,17 @@ fn own_format(fourcc: Fourcc) -> Option<DrmFourcc> {
     })
 }
 
+/// An image without room between its rows.
+fn packed(content: &Content) -> Result<Content> {
+    content.with_row_stride(content.planes()[0].width)
+}
+
 /// The content with its rows as a driver gave them, `stride` bytes apart in a buffer of `len`.
 pub(crate) fn laid_out(content: &Content, grid: &Grid, stride: u64, len: u64) -> Result<Content> {
-    // As it was asked for, also where it comes from a plan.
-    let packed = content.with_row_stride(content.planes()[0].width).unwrap_or(*content);
     let laid = if grid.run {
-        packed
+        *content
     } else {
-        packed.with_row_stride(stride).map_err(|error| {
+        content.with_row_stride(stride).map_err(|error| {
             let why = error.message().to_string();
             Error::new(ErrorKind::Unsupported, format!("the driver's rows don't suit the image: {why}"))
         })?
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn bytes_become_rows() {
-        let one = |bytes| match grids(&Content::bytes(bytes).unwrap()).unwrap()[..] {
+        let one = |bytes| match grids(&Content::bytes(bytes).unwrap(), false).unwrap()[..] {
             [grid] => (grid.width * 4, grid.height),
             ref grids => panic!("{grids:?}"),
         };
@@ -136,14 +140,14 @@ mod tests {
         assert_eq!(one(32 << 20), (4096, 8192));
         assert_eq!(one((32 << 20) + 1), (8192, 4097));
         assert_eq!(one(512 << 20), (65536, 8192));
-        let error = grids(&Content::bytes((512 << 20) + 1).unwrap()).unwrap_err();
+        let error = grids(&Content::bytes((512 << 20) + 1).unwrap(), false).unwrap_err();
         assert!(error.to_string().contains("512 MiB; use dma-heap"), "{error}");
     }
 
     #[test]
     fn images_are_asked_for_as_they_are_then_as_words() {
         let of = |code, width, height| {
-            let grids = grids(&image(code, width, height)).unwrap();
+            let grids = grids(&image(code, width, height), false).unwrap();
             grids.iter().map(|grid| (grid.width, grid.height, grid.bits, grid.format)).collect::<Vec<_>>()
         };
         assert_eq!(of("AR24", 640, 480), [(640, 480, 32, DrmFourcc::Argb8888)]);
@@ -157,8 +161,9 @@ mod tests {
 
     #[test]
     fn a_drivers_rows_become_the_images() {
-        let first =
-            |content: &Content, stride, len| laid_out(content, &grids(content).unwrap()[0], stride, len);
+        let first = |content: &Content, stride, len| {
+            laid_out(content, &grids(content, false).unwrap()[0], stride, len)
+        };
         let laid = first(&image("NV12", 640, 480), 768, 768 * 720).unwrap();
         assert_eq!((laid.strides(), laid.planes()[1].offset), (&[768, 1][..], 768 * 480));
         // What a plan gave is planned alike.
@@ -166,7 +171,14 @@ mod tests {
         assert_eq!(first(&laid, 640, 768 * 720).unwrap(), image("NV12", 640, 480));
         assert_eq!(first(&Content::bytes(5000).unwrap(), 4352, 8704).unwrap().nbytes(), 5000);
         let yu12 = image("YU12", 642, 480);
-        assert_eq!(laid_out(&yu12, &grids(&yu12).unwrap()[2], 4096, 1 << 20).unwrap(), yu12);
+        assert_eq!(laid_out(&yu12, &grids(&yu12, false).unwrap()[2], 4096, 1 << 20).unwrap(), yu12);
+        // As a camera writes it: not to be laid another way.
+        let planes = [(0, 656), (656 * 480, 328), (656 * 600, 328)];
+        let own =
+            Content::image_in_planes(Fourcc::parse("YU12").unwrap(), 642, 480, &planes, 1 << 19).unwrap();
+        let [run] = grids(&own, true).unwrap()[..] else { panic!("one run") };
+        assert_eq!((run.width, run.height), (1024, 128));
+        assert_eq!(laid_out(&own, &run, 4352, 1 << 20).unwrap(), own);
         for (content, stride, len) in [
             (image("YU12", 642, 480), 644, 1 << 20),
             (image("GREY", 640, 480), 600, 1 << 20),

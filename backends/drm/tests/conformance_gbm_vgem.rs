@@ -2,4 +2,4 @@
 
 mod common;
 
-bips_conformance::suite!(common::gbm("vgem"), lane "drm");
+bips_conformance::suite!(common::gbm("vgem"), lane "gbm");

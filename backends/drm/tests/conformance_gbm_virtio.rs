@@ -2,4 +2,4 @@
 
 mod common;
 
-bips_conformance::suite!(common::gbm("virtio_gpu"), lane "drm");
+bips_conformance::suite!(common::gbm("virtio_gpu"), lane "gbm");

@@ -1,7 +1,7 @@
 //! Planning and allocating, in one process.
 
 use crate::{Subject, plan, requirements};
-use bips::{Access, Allocation, Content, ErrorKind, Usage};
+use bips::{Access, Allocation, Content, ErrorKind, Fourcc, Requirements, Usage};
 use std::fs;
 use std::time::Duration;
 
@@ -65,6 +65,25 @@ pub fn plans_whole_pages(backend: Subject) {
         assert!(!layout.writable);
     }
     assert!(plan(&backend, 100, true).writable);
+}
+
+/// What a device writes its own way stays where the device puts it.
+pub fn keeps_what_must_be_exact(backend: Subject) {
+    let image = |code, width, planes: &[(u64, u64)], nbytes| {
+        let code = Fourcc::parse(code).expect("a format");
+        Content::image_in_planes(code, width, 48, planes, nbytes).expect("planes apart")
+    };
+    for content in [
+        image("RGB3", 65, &[(0, 195)], 195 * 48),
+        image("NV12", 66, &[(0, 70), (4096, 66)], 4096 + 66 * 24 + 5),
+        image("YU12", 66, &[(0, 70), (4096, 35), (8192, 35)], 10_000),
+    ] {
+        let wanted = Requirements { exact: true, ..requirements(content, 2, false) };
+        let layout = backend.plan(&wanted).expect("it is so many bytes");
+        assert_eq!(layout.content, content);
+        let slots = backend.allocate(&layout, 2).expect("what was planned can be had");
+        assert!(slots.iter().all(|slot| slot.len >= content.nbytes()), "{content:?}");
+    }
 }
 
 /// Usage it can't serve is refused with a reason, never accepted in silence.

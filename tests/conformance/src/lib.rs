@@ -41,7 +41,7 @@ macro_rules! suite {
     };
     ($backend:expr, lane $lane:literal) => {
         $crate::suite!(@cases $backend, $lane;
-            introduces_itself, capabilities_come_from_trials, plans_whole_pages, plan_says_why_not,
+            introduces_itself, capabilities_come_from_trials, plans_whole_pages, keeps_what_must_be_exact, plan_says_why_not,
             allocates_distinct_zeroed_slots, allocates_one_and_many, too_much_memory_is_an_error, leaves_nothing_behind,
             imports_what_it_exports, writes_are_seen_at_once, refuses_foreign_handles, writable_only_when_planned,
             private_views_stay_private, frames_reach_another_process, a_consumer_that_writes_dies_alone
@@ -87,7 +87,7 @@ pub fn left_out(names: &[&str], reason: &str) {
 }
 
 fn requirements(content: Content, slots: u32, writable: bool) -> Requirements {
-    Requirements { content, slots, usage: Usage::CPU, writable }
+    Requirements { content, exact: false, slots, usage: Usage::CPU, writable }
 }
 
 fn plan(backend: &Subject, bytes: u64, writable: bool) -> Layout {

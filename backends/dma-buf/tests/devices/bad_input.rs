@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 
 fn requirements(bytes: u64, usage: Usage) -> Requirements {
-    Requirements { content: Content::bytes(bytes).unwrap(), slots: 1, usage, writable: false }
+    Requirements { content: Content::bytes(bytes).unwrap(), exact: false, slots: 1, usage, writable: false }
 }
 
 #[test]

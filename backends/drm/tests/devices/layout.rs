@@ -1,7 +1,7 @@
 //! How images lie in the buffers of drivers.
 
 use crate::{backend, image, plan};
-use bips::{Access, Consumer, Description, ErrorKind, Fence, Producer, Registry, Usage, Wait};
+use bips::{Access, Consumer, Description, ErrorKind, Fence, Fourcc, Producer, Registry, Usage, Wait};
 use std::time::Duration;
 
 /// virtio-gpu has pixels of 32 bits only: rows of other images end on a word, or, by Mesa's software driver, later.
@@ -59,13 +59,12 @@ fn rows_that_cannot_lie_apart_make_one_run() {
 #[test]
 fn frames_with_room_between_rows_arrive() {
     let Some(backend) = backend("drm", "virtio_gpu") else { return };
-    let directory = std::env::temp_dir().join(format!("bips-drm-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let producer = Producer::builder("display").backend(backend.clone()).directory(&directory);
-    let producer = producer.content(image("RGB3", 641, 48)).create().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let producer = Producer::builder("display").backend(backend.clone()).directory(scratch.path());
+    let producer = producer.image(Fourcc::parse("RGB3").unwrap(), 641, 48).create().unwrap();
     let registry = Registry::new().with(backend.clone());
     let mut consumer =
-        Consumer::builder("display").registry(registry).directory(&directory).connect().unwrap();
+        Consumer::builder("display").registry(registry).directory(scratch.path()).connect().unwrap();
     let soon = Wait::For(Duration::from_secs(30));
     let at = |row: usize| row * 1924 + 640 * 3 + 2;
     let mut frame = producer.acquire(soon).unwrap();
@@ -80,8 +79,6 @@ fn frames_with_room_between_rows_arrive() {
         frame.copy_to(at(row), &mut byte);
         assert_eq!(byte, [row as u8 + 1]);
     }
-    drop((frame, consumer, producer));
-    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

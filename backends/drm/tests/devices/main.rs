@@ -1,6 +1,7 @@
 //! DRM on real drivers: how images lie, who takes the buffers, who may open what, timelines between processes.
 //!
-//! Cases are left out with the reason where the machine lacks the driver, unless `BIPS_REQUIRE` names `drm`.
+//! Cases are left out with the reason where the machine lacks the driver or libgbm, unless `BIPS_REQUIRE` names `drm` or
+//! `gbm`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,6 +10,8 @@ mod layout;
 mod nodes;
 mod takers;
 mod timelines;
+#[path = "../../../dma-buf/tests/devices/vgem.rs"]
+mod vgem;
 
 use bips::{Backend, Content, Fourcc, Layout, Requirements, Result, Usage};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +24,7 @@ fn backend(kind: &str, driver: &str) -> Option<Arc<dyn Backend>> {
         "gbm" => Arc::new(common::gbm(driver)),
         _ => Arc::new(common::drm(driver)),
     };
-    bips_conformance::is_here(&backend, "drm").then_some(backend)
+    bips_conformance::is_here(&backend, kind).then_some(backend)
 }
 
 fn image(code: &str, width: u32, height: u32) -> Content {
@@ -29,7 +32,7 @@ fn image(code: &str, width: u32, height: u32) -> Content {
 }
 
 fn plan(backend: &Arc<dyn Backend>, content: Content, usage: Usage) -> Result<Layout> {
-    backend.plan(&Requirements { content, slots: 2, usage, writable: false })
+    backend.plan(&Requirements { content, exact: false, slots: 2, usage, writable: false })
 }
 
 const ROLE: &str = "BIPS_DEVICES_ROLE";
