@@ -4,10 +4,11 @@ use crate::card::{Card, errno};
 use crate::nodes::{self, Node};
 use bips::sys::monotonic_ns;
 use bips::{Error, ErrorKind, Result, Timeline};
+use bips_dma_buf::SyncFile;
 use drm::DriverCapability;
 use drm::control::{Device as _, syncobj};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// A timeline of a DRM driver. All processes that have it see the same; a point may be waited for before anybody has said
@@ -55,29 +56,116 @@ impl SyncTimeline {
         self.card.syncobj_to_fd(self.object, false).map_err(|error| failed("SYNCOBJ_HANDLE_TO_FD", error))
     }
 
-    /// Says that all up to `value` is done.
+    /// Says that all up to `value` is done, once what is to reach a lower value is.
     ///
     /// # Errors
-    /// `InvalidArgument` if it stands there already or beyond: timelines never turn back.
+    /// `InvalidArgument` if something reaches that value already: timelines never turn back.
     pub fn signal(&self, value: u64) -> Result<()> {
-        let stands = self.value()?;
-        if value <= stands {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("the timeline stands at {stands} and can't be set to {value}; give a greater value"),
-            ));
-        }
+        self.is_ahead(value)?;
         let signaled = self.card.syncobj_timeline_signal(&[self.object], &[value]);
         signaled.map_err(|error| failed("SYNCOBJ_TIMELINE_SIGNAL", error))
     }
+
+    /// Lets it reach `value` when this work of a device is done.
+    ///
+    /// # Errors
+    /// As [`SyncTimeline::signal`].
+    pub fn reach(&self, value: u64, work: &SyncFile) -> Result<()> {
+        self.is_ahead(value)?;
+        let point = Point::new(&self.card)?;
+        point.take(work)?;
+        let moved = self.card.syncobj_timeline_transfer(point.object, self.object, 0, value);
+        moved.map_err(|error| failed("SYNCOBJ_TRANSFER", error))
+    }
+
+    /// What reaches `value`, for whoever knows no timelines: to attach it to a dma-buf ([`SyncFile::attach`]) or give it to a
+    /// driver.
+    ///
+    /// # Errors
+    /// `InvalidArgument` while nobody has said what will reach it.
+    pub fn sync_file(&self, value: u64) -> Result<SyncFile> {
+        let point = Point::new(&self.card)?;
+        let moved = self.card.syncobj_timeline_transfer(self.object, point.object, value, 0);
+        moved.map_err(|error| match errno(&error) {
+            libc::EINVAL => Error::new(
+                ErrorKind::InvalidArgument,
+                format!("nobody has said yet what the timeline reaches {value} by; wait for it instead"),
+            ),
+            _ => failed("SYNCOBJ_TRANSFER", error),
+        })?;
+        let file = self.card.syncobj_to_fd(point.object, true);
+        SyncFile::new(file.map_err(|error| failed("SYNCOBJ_HANDLE_TO_FD", error))?)
+    }
+
+    fn is_ahead(&self, value: u64) -> Result<()> {
+        let stands = self.query(true)?;
+        if value > stands {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("the timeline stands at {stands} and can't be set to {value}; give a greater value"),
+        ))
+    }
+
+    /// The value it has reached, or the last one that something is to reach.
+    fn query(&self, last_submitted: bool) -> Result<u64> {
+        let mut points = [0];
+        let asked = self.card.syncobj_timeline_query(&[self.object], &mut points, last_submitted);
+        asked.map_err(|error| failed("SYNCOBJ_QUERY", error))?;
+        Ok(points[0])
+    }
 }
+
+/// An object for one piece of work, on its way between a timeline and a sync file.
+struct Point<'card> {
+    card: &'card Card,
+    object: syncobj::Handle,
+}
+
+impl<'card> Point<'card> {
+    fn new(card: &'card Card) -> Result<Self> {
+        let object = card.create_syncobj(false).map_err(|error| failed("SYNCOBJ_CREATE", error))?;
+        Ok(Self { card, object })
+    }
+
+    /// The crate `drm` can't: it leaves the object out that the kernel wants for this.
+    fn take(&self, work: &SyncFile) -> Result<()> {
+        let mut call = FdToHandle {
+            handle: self.object.into(),
+            flags: IMPORT_SYNC_FILE,
+            fd: work.as_fd().as_raw_fd(),
+            pad: 0,
+        };
+        // SAFETY: the kernel reads and writes this structure, whose size is in the call's number; it lives as long as the call.
+        let taken = unsafe { syncobj_fd_to_handle(self.card.as_fd().as_raw_fd(), &raw mut call) };
+        taken.map(drop).map_err(|errno| failed("SYNCOBJ_FD_TO_HANDLE", errno.into()))
+    }
+}
+
+impl Drop for Point<'_> {
+    fn drop(&mut self) {
+        // It goes with the node's descriptor at the latest.
+        let _ = self.card.destroy_syncobj(self.object);
+    }
+}
+
+/// `struct drm_syncobj_handle`, as all kernels know it: what newer ones have behind it is 0.
+#[repr(C)]
+struct FdToHandle {
+    handle: u32,
+    flags: u32,
+    fd: i32,
+    pad: u32,
+}
+
+const IMPORT_SYNC_FILE: u32 = 1;
+
+nix::ioctl_readwrite!(syncobj_fd_to_handle, b'd', 0xc2, FdToHandle);
 
 impl Timeline for SyncTimeline {
     fn value(&self) -> Result<u64> {
-        let mut points = [0];
-        let asked = self.card.syncobj_timeline_query(&[self.object], &mut points, false);
-        asked.map_err(|error| failed("SYNCOBJ_QUERY", error))?;
-        Ok(points[0])
+        self.query(false)
     }
 
     fn wait(&self, value: u64, timeout: Option<Duration>) -> Result<()> {
