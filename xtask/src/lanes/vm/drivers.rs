@@ -10,6 +10,7 @@ use super::{Case, VmLane};
 
 pub(super) const ALL: &[Case] = &[
     Case { name: "dma-heap and udmabuf: the backend's tests, none left out", run: dma_buf },
+    Case { name: "drm and gbm: the backend's tests, none left out", run: drm },
     Case { name: "cameras: the tests of capture, each with some kind of camera", run: cameras },
 ];
 
@@ -18,6 +19,16 @@ const CAMERAS: [&str; 4] = ["", ":input_types=0x3", ":multiplanar=2", ":allocato
 
 fn dma_buf(lane: &VmLane) -> Result<()> {
     package(lane, "bips-dma-buf", "dma-buf")
+}
+
+/// The machine has the libraries that this one has.
+fn drm(lane: &VmLane) -> Result<()> {
+    let cache = Command::new("/sbin/ldconfig").arg("-p").output().context("cannot ask for libraries")?;
+    let has_gbm = String::from_utf8_lossy(&cache.stdout).contains("libgbm.so.1 ");
+    if !has_gbm {
+        println!("        without gbm: there is no libgbm.so.1 here (packages libgbm1 and libgl1-mesa-dri)");
+    }
+    package(lane, "bips-drm", if has_gbm { "drm,gbm,vgem" } else { "drm,vgem" })
 }
 
 /// Builds a package's tests here, and runs them there with the lane required that they belong to.
