@@ -86,12 +86,12 @@ impl Mapping {
         self.len == 0
     }
 
-    /// Enters all pages into the page table, then turns what can be into huge pages. Both are only faster
+    /// Enters all pages into the page table, then turns what can be into huge pages, if wanted. Both are only faster
     /// later; where the kernel can't, nothing is lost. Returns whether huge pages came of it.
-    pub(crate) fn settle(&self) -> bool {
+    pub(crate) fn settle(&self, huge: bool) -> bool {
         self.advise(MADV_POPULATE_WRITE, self.len);
         let whole = self.len / HUGE * HUGE;
-        whole > 0 && self.advise(MADV_COLLAPSE, whole)
+        huge && whole > 0 && self.advise(MADV_COLLAPSE, whole)
     }
 
     /// Gives the memory of a shared mapping back to the system: zeros from now on, for everybody who maps it.

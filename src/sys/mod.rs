@@ -16,7 +16,7 @@ pub use fork::{PerProcess, process_number};
 pub use limits::check as check_memory;
 pub use map::Mapping;
 pub use memory::SegmentMemory;
-pub use segment::{Segment, Sharing};
+pub use segment::{Pages, Segment, Sharing};
 
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};

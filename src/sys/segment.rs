@@ -25,6 +25,15 @@ impl Sharing {
     }
 }
 
+/// What the kernel may back a segment with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// Huge ones where it can: attaching is faster.
+    HugeIfPossible,
+    /// None that it was not set to give everybody.
+    Small,
+}
+
 /// Memory shared between processes: mapped once, never resized.
 #[derive(Debug)]
 pub struct Segment {
@@ -40,7 +49,7 @@ impl Segment {
     /// `OutOfMemory` when the machine or the memory control group has not that much; `Unsupported` on kernels
     /// without sealed memfds (before 5.1).
     pub fn create(name: &str, len: u64, sharing: Sharing) -> Result<Self> {
-        Self::create_then(name, len, sharing, |_| Ok(())).map(|(segment, ())| segment)
+        Self::create_then(name, len, sharing, Pages::HugeIfPossible, |_| Ok(())).map(|(segment, ())| segment)
     }
 
     /// As [`Segment::create`], with something done to the memfd when it can't change its size any more but isn't sealed
@@ -52,6 +61,7 @@ impl Segment {
         name: &str,
         len: u64,
         sharing: Sharing,
+        pages: Pages,
         then: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
     ) -> Result<(Self, T)> {
         let size = usize::try_from(len)
@@ -65,7 +75,7 @@ impl Segment {
             errno => Error::system("fallocate", errno),
         })?;
         let mapping = Mapping::new(&fd, size, true, false)?;
-        let huge = mapping.settle();
+        let huge = mapping.settle(pages == Pages::HugeIfPossible);
         seal(&fd, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
         let made = then(fd.as_fd())?;
         let mut seals = SealFlag::F_SEAL_SEAL;

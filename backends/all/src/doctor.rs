@@ -134,8 +134,8 @@ fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
         },
         word(can.huge_pages, "backed by huge pages")
     );
-    // Only memfds come in huge pages; of the others the driver decides.
-    if can.huge_pages || !["memfd", "udmabuf"].contains(&kind) {
+    // Of others the driver decides; udmabufs do without on some kernels.
+    if can.huge_pages || kind != "memfd" {
         check(kind, Status::Ok, detail, None)
     } else {
         check(

@@ -1,7 +1,7 @@
 //! Kind `udmabuf`: one sealed memfd for the CPUs, and over each slot of it a dma-buf for devices.
 
 use crate::{DmaBuf, device, ioctl};
-use bips::sys::{PAGE, Segment, SegmentMemory, Sharing};
+use bips::sys::{PAGE, Pages, Segment, SegmentMemory, Sharing};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Error, ErrorKind,
     ExternalHandle, Layout, Mapped, Memory, PrivateMapping, Requirements, Result, Usage,
@@ -90,10 +90,12 @@ impl Backend for Udmabuf {
             Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
         })?;
         let device = open()?;
-        let (segment, buffers) = Segment::create_then("pool", len, Sharing::of(layout.writable), |memfd| {
+        let cover_all = |memfd: BorrowedFd<'_>| {
             let slots = (0..u64::from(slots)).map(|slot| slot * layout.slot_bytes);
             slots.map(|offset| cover(&device, memfd, offset, layout.slot_bytes)).collect::<Result<Vec<_>>>()
-        })?;
+        };
+        let (sharing, pages) = (Sharing::of(layout.writable), pages());
+        let (segment, buffers) = Segment::create_then("pool", len, sharing, pages, cover_all)?;
         let memory = SegmentMemory::new(segment, Access::Write);
         let memory: Arc<dyn Memory> = Arc::new(Covered { memory, buffers, slot_bytes: layout.slot_bytes });
         let slot = |i| Allocation {
@@ -237,6 +239,20 @@ fn rule(memfd: BorrowedFd<'_>, offset: u64, len: u64) -> String {
     }
 }
 
+/// What a udmabuf may lie in. Drivers whose devices don't fetch by themselves (virtual cameras, displays at a USB port) use it
+/// through a mapping of the kernel's, and in that of these versions all pages of a huge page are its first.
+fn pages() -> Pages {
+    pages_of(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())
+}
+
+fn pages_of(release: &str) -> Pages {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(6), Some(11 | 12)) => Pages::Small,
+        _ => Pages::HugeIfPossible,
+    }
+}
+
 fn open() -> Result<OwnedFd> {
     device::open(Path::new(DEVICE), true, || {
         format!(
@@ -260,5 +276,20 @@ fn fits(len: u64) -> Result<()> {
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_pages_are_kept_from_kernels_that_show_them_wrong() {
+        for release in ["6.11.0", "6.12.95+deb12-amd64", "6.12-rc1"] {
+            assert_eq!(pages_of(release), Pages::Small, "{release}");
+        }
+        for release in ["6.1.192", "6.10.4", "6.13.0", "6.120.1", "7.12", "5.15.0-rt", ""] {
+            assert_eq!(pages_of(release), Pages::HugeIfPossible, "{release}");
+        }
     }
 }

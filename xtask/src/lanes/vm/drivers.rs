@@ -56,7 +56,8 @@ fn cameras(lane: &VmLane) -> Result<()> {
     programs.extend(tests_of(lane, &["--package", "bips-cli", "--test", "capture"])?);
     let (mut all, mut done) = (BTreeSet::new(), BTreeSet::new());
     for camera in CAMERAS {
-        let modules = format!("vivid{camera}");
+        // Besides, the drivers whose memory a camera shall fill.
+        let modules = format!("vgem,virtio-gpu,vivid{camera}");
         let script = "for test; do \"$test\" --test-threads=1 --nocapture 2>&1 || exit; done";
         let mut command = vec!["sh", "-c", script, "sh"];
         command.extend(programs.iter().map(String::as_str));
