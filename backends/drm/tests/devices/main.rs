@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod display;
 mod layout;
 mod nodes;
 mod takers;

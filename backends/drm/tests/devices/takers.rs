@@ -8,7 +8,7 @@ use drm::buffer::{Buffer, DrmFourcc, Handle};
 use drm::control::Device as _;
 use std::os::fd::{AsFd, OwnedFd};
 
-fn device_fd(slot: &Allocation) -> OwnedFd {
+pub(crate) fn device_fd(slot: &Allocation) -> OwnedFd {
     match slot.memory.export_to_device(slot.offset).unwrap() {
         (ExternalHandle::DmaBuf { fd, .. }, 0) => fd,
         other => panic!("{other:?}"),
@@ -16,7 +16,7 @@ fn device_fd(slot: &Allocation) -> OwnedFd {
 }
 
 /// A slot as a display is told of it.
-struct Picture<'a>(Handle, &'a Layout);
+pub(crate) struct Picture<'a>(pub(crate) Handle, pub(crate) &'a Layout);
 
 impl Buffer for Picture<'_> {
     fn size(&self) -> (u32, u32) {

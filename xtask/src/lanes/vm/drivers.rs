@@ -79,7 +79,7 @@ fn cameras(lane: &VmLane) -> Result<()> {
     Ok(())
 }
 
-fn tests_of(lane: &VmLane, which: &[&str]) -> Result<Vec<String>> {
+pub(super) fn tests_of(lane: &VmLane, which: &[&str]) -> Result<Vec<String>> {
     let mut build = Command::new("cargo");
     build.args(["test", "--no-run", "--message-format=json"]).args(which);
     build.current_dir(&lane.root).env("CARGO_TARGET_DIR", &lane.target).stdin(Stdio::null());
