@@ -43,7 +43,7 @@ pub(super) struct Connection {
     /// Tells that the peer's process has ended, from when it has a seat.
     obituary: OnceLock<Watched>,
     /// Whether descriptors were sent on it, which count against our user until they are taken. Orders nothing.
-    welcomed: AtomicBool,
+    welcomed: Arc<AtomicBool>,
     all: Weak<Connections>,
 }
 
@@ -108,7 +108,7 @@ impl Connection {
             phase: Mutex::new(Phase::Silent(Instant::now() + PATIENCE)),
             busy: Arc::new(AtomicBool::new(false)),
             obituary: OnceLock::new(),
-            welcomed: AtomicBool::new(false),
+            welcomed: Arc::default(),
             all,
         }
     }
@@ -143,7 +143,7 @@ impl Connection {
                     peer: self.peer,
                     label,
                     control: self.socket.clone(),
-                    welcomed: Arc::default(),
+                    welcomed: self.welcomed.clone(),
                 };
                 let (seat, welcome, fds) = host.clone().admit(policy, contact)?;
                 self.set_phase(Phase::Seated(seat));
@@ -155,7 +155,7 @@ impl Connection {
                 }
                 self.welcomed.store(true, Relaxed);
                 reach(Step::WelcomeSent);
-                host.welcomed(seat);
+                host.welcomed();
                 self.await_obituary();
                 Ok(true)
             }

@@ -30,8 +30,8 @@ pub(crate) type Cleanup = Box<dyn FnOnce() + Send>;
 pub(crate) trait Host: Send + Sync {
     /// Seats a consumer. The descriptors are those of the welcome: board, seat, bell, memory objects.
     fn admit(self: Arc<Self>, policy: Policy, port: Contact) -> Result<(SeatId, Welcome, Vec<OwnedFd>)>;
-    /// The consumer has been told all that it needs.
-    fn welcomed(&self, seat: SeatId);
+    /// A consumer has been told all that it needs ([`Contact::is_welcomed`]).
+    fn welcomed(&self);
     /// The consumer is gone, or broke the protocol. What is to be done about it where that holds nobody up.
     fn leave(&self, seat: SeatId) -> Option<Cleanup>;
     /// The public facts.
@@ -46,18 +46,14 @@ pub(crate) struct Contact {
     pub(crate) peer: Peer,
     pub(crate) label: String,
     control: Arc<ProcessFd>,
+    /// The connection's own.
     welcomed: Arc<AtomicBool>,
 }
 
 impl Contact {
-    /// Whether it was told all that it needs: only then it finds its place, even if the producer closes at once. Under
-    /// the host's lock, which orders it.
+    /// Whether it was told all that it needs: only then it finds its place, even if the producer closes at once.
     pub(crate) fn is_welcomed(&self) -> bool {
-        self.welcomed.load(Relaxed)
-    }
-
-    pub(crate) fn welcome(&self) {
-        self.welcomed.store(true, Relaxed);
+        self.welcomed.load(Relaxed) // orders nothing: what matters lies in the consumer's socket by then
     }
 
     /// Ends the connection; the consumer learns it at once.
