@@ -85,6 +85,25 @@ pub struct Layout {
     pub writable: bool,
 }
 
+impl Layout {
+    /// As it was asked for, each slot in whole pages: for memory that has no wishes of its own.
+    #[cfg(not(any(bips_loom, bips_shuttle)))]
+    pub fn in_pages(requirements: &Requirements) -> Self {
+        let Requirements { content, writable, .. } = *requirements;
+        Self { content, slot_bytes: content.nbytes().max(1).next_multiple_of(crate::sys::PAGE), writable }
+    }
+
+    /// Bytes of a pool of so many slots.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than can be counted.
+    pub fn pool_bytes(&self, slots: u32) -> Result<u64> {
+        self.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
+        })
+    }
+}
+
 /// One slot's memory.
 #[derive(Debug, Clone)]
 pub struct Allocation {
@@ -94,6 +113,28 @@ pub struct Allocation {
     pub offset: u64,
     /// Bytes.
     pub len: u64,
+}
+
+impl Allocation {
+    /// The slots of a pool that lie one after the other in one memory object.
+    pub fn one_after_another(memory: &Arc<dyn Memory>, layout: &Layout, slots: u32) -> Vec<Self> {
+        let len = layout.slot_bytes;
+        (0..u64::from(slots)).map(|slot| Self { memory: memory.clone(), offset: slot * len, len }).collect()
+    }
+}
+
+impl Capabilities {
+    /// What a slot that `backend` has just made shows in one process. Of huge pages it says nothing.
+    pub fn of_trial(backend: &dyn Backend, slot: &Allocation) -> Self {
+        let import = |access| slot.memory.export().and_then(|handle| backend.import(handle, access));
+        Self {
+            allocate: true,
+            share: import(Access::Read).is_ok(),
+            cpu_map: true,
+            read_only_enforced: import(Access::Write).is_err(),
+            huge_pages: false,
+        }
+    }
 }
 
 /// A provider of memory, bound to one device. Control plane: rarely called, rich errors.

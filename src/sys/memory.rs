@@ -1,6 +1,6 @@
 //! A segment as backend memory, for every kind whose CPU side is a memfd.
 
-use super::{Mapping, PAGE, Segment};
+use super::{Mapping, PAGE, Segment, Sharing};
 use crate::backend::{Mapped, Memory, PrivateMapping};
 use crate::handle::{Access, ExternalHandle};
 use crate::{Error, ErrorKind, Result};
@@ -16,6 +16,18 @@ impl SegmentMemory {
     /// `access` is what the segment was made or opened with.
     pub fn new(segment: Segment, access: Access) -> Self {
         Self { segment, access }
+    }
+
+    /// What another process sent: a memfd, checked as [`Segment::open`] does.
+    ///
+    /// # Errors
+    /// `Protocol` for another handle; those of [`Segment::open`].
+    pub fn import(handle: ExternalHandle, access: Access) -> Result<Self> {
+        let ExternalHandle::Memfd { fd, len } = handle else {
+            return Err(Error::new(ErrorKind::Protocol, format!("the producer sent {handle:?} for a memfd")));
+        };
+        let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
+        Ok(Self::new(segment, access))
     }
 }
 

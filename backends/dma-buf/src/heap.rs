@@ -109,14 +109,7 @@ impl DmaHeap {
         let layout =
             Layout { content: bips::Content::bytes(PAGE).expect("small"), slot_bytes: PAGE, writable: false };
         let Ok(slots) = self.allocate(&layout, 1) else { return Capabilities::default() };
-        let import = |access| slots[0].memory.export().and_then(|handle| self.import(handle, access));
-        Capabilities {
-            allocate: true,
-            share: import(Access::Read).is_ok(),
-            cpu_map: true,
-            read_only_enforced: import(Access::Write).is_err(),
-            huge_pages: false,
-        }
+        Capabilities::of_trial(self, &slots[0])
     }
 }
 
@@ -143,14 +136,11 @@ impl Backend for DmaHeap {
             ));
         }
         self.open()?;
-        let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
-        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
+        Ok(Layout::in_pages(requirements))
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        let total = layout.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
-        })?;
+        let total = layout.pool_bytes(slots)?;
         // The system heap has no limit of its own: for too much the kernel kills.
         check_memory(total)?;
         let (heap, device) = self.open()?;

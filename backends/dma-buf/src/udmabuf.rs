@@ -46,14 +46,8 @@ impl Udmabuf {
         let layout =
             Layout { content: bips::Content::bytes(LEN).expect("small"), slot_bytes: LEN, writable: false };
         let Ok(slots) = self.allocate(&layout, 1) else { return Capabilities::default() };
-        let import = |access| slots[0].memory.export().and_then(|handle| self.import(handle, access));
-        Capabilities {
-            allocate: true,
-            share: import(Access::Read).is_ok(),
-            cpu_map: true,
-            read_only_enforced: import(Access::Write).is_err(),
-            huge_pages: slots[0].memory.small_pages() == 0,
-        }
+        let huge_pages = slots[0].memory.small_pages() == 0;
+        Capabilities { huge_pages, ..Capabilities::of_trial(self, &slots[0]) }
     }
 }
 
@@ -80,15 +74,13 @@ impl Backend for Udmabuf {
             ));
         }
         open()?;
-        let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
-        fits(slot_bytes)?;
-        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
+        let layout = Layout::in_pages(requirements);
+        fits(layout.slot_bytes)?;
+        Ok(layout)
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        let len = layout.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
-        })?;
+        let len = layout.pool_bytes(slots)?;
         let device = open()?;
         let cover_all = |memfd: BorrowedFd<'_>| {
             let slots = (0..u64::from(slots)).map(|slot| slot * layout.slot_bytes);
@@ -98,26 +90,12 @@ impl Backend for Udmabuf {
         let (segment, buffers) = Segment::create_then("pool", len, sharing, pages, cover_all)?;
         let memory = SegmentMemory::new(segment, Access::Write);
         let memory: Arc<dyn Memory> = Arc::new(Covered { memory, buffers, slot_bytes: layout.slot_bytes });
-        let slot = |i| Allocation {
-            memory: memory.clone(),
-            offset: u64::from(i) * layout.slot_bytes,
-            len: layout.slot_bytes,
-        };
-        Ok((0..slots).map(slot).collect())
+        Ok(Allocation::one_after_another(&memory, layout, slots))
     }
 
     /// Consumers get the memfd: by the dma-buf they could write.
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
-        match handle {
-            ExternalHandle::Memfd { fd, len } => {
-                let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
-                Ok(Arc::new(SegmentMemory::new(segment, access)))
-            }
-            other => Err(Error::new(
-                ErrorKind::Protocol,
-                format!("the producer sent {other:?} for the memfd of a udmabuf"),
-            )),
-        }
+        Ok(Arc::new(SegmentMemory::import(handle, access)?))
     }
 }
 

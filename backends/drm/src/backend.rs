@@ -53,7 +53,9 @@ pub(crate) fn plan(maker: &dyn Maker, requirements: &Requirements) -> Result<Lay
         ));
     }
     let content = requirements.content;
-    fits(content.nbytes(), requirements.slots)?;
+    // A driver takes at least what was asked for.
+    let least = Layout { content, slot_bytes: content.nbytes(), writable: requirements.writable };
+    fits(&least, requirements.slots)?;
     let (made, laid) = make(maker, &content, grids(&content, requirements.exact)?)?;
     let slot_bytes = made.buffer.len();
     if !slot_bytes.is_multiple_of(PAGE) {
@@ -62,13 +64,14 @@ pub(crate) fn plan(maker: &dyn Maker, requirements: &Requirements) -> Result<Lay
             format!("{} makes buffers of {slot_bytes} bytes, no whole pages", maker.card().named()),
         ));
     }
-    fits(slot_bytes, requirements.slots)?;
-    Ok(Layout { content: laid, slot_bytes, writable: requirements.writable })
+    let layout = Layout { content: laid, slot_bytes, writable: requirements.writable };
+    fits(&layout, requirements.slots)?;
+    Ok(layout)
 }
 
 /// Makes the pool that was planned, each slot a buffer of its own.
 pub(crate) fn allocate(maker: &dyn Maker, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-    fits(layout.slot_bytes, slots)?;
+    fits(layout, slots)?;
     let as_planned =
         |made: &Made, laid: &Content| (made.buffer.len(), laid) == (layout.slot_bytes, &layout.content);
     // The plan's grid, which gives the same again. A run is last: whatever fits in lies in it as it should.
@@ -131,11 +134,8 @@ fn made(maker: &dyn Maker, content: &Content, grid: &Grid) -> Result<Option<Resu
 
 /// Most drivers take the machine's memory, and the kernel kills for what it has not. One with memory of its own may have
 /// more than this allows.
-fn fits(slot_bytes: u64, slots: u32) -> Result<()> {
-    let total = slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
-    })?;
-    check_memory(total)
+fn fits(layout: &Layout, slots: u32) -> Result<()> {
+    check_memory(layout.pool_bytes(slots)?)
 }
 
 /// What works in one process.
@@ -144,12 +144,5 @@ pub(crate) fn try_out(backend: &dyn Backend) -> Capabilities {
     let wanted = Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
     let slots = backend.plan(&wanted).and_then(|layout| backend.allocate(&layout, 1));
     let Ok(slots) = slots else { return Capabilities::default() };
-    let import = |access| slots[0].memory.export().and_then(|handle| backend.import(handle, access));
-    Capabilities {
-        allocate: true,
-        share: import(Access::Read).is_ok(),
-        cpu_map: true,
-        read_only_enforced: import(Access::Write).is_err(),
-        huge_pages: false,
-    }
+    Capabilities::of_trial(backend, &slots[0])
 }

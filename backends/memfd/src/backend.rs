@@ -1,4 +1,4 @@
-use bips::sys::{PAGE, Segment, SegmentMemory, Sharing};
+use bips::sys::{Segment, SegmentMemory, Sharing};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     Layout, Memory, Requirements, Result, Usage,
@@ -73,33 +73,16 @@ impl Backend for Memfd {
                 format!("memfd is host memory, and usage {devices} needs memory a device can reach"),
             ));
         }
-        let slot_bytes = requirements.content.nbytes().max(1).next_multiple_of(PAGE);
-        Ok(Layout { content: requirements.content, slot_bytes, writable: requirements.writable })
+        Ok(Layout::in_pages(requirements))
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        let len = layout.slot_bytes.checked_mul(u64::from(slots)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "the pool is larger than any machine; use smaller frames")
-        })?;
-        let segment = Segment::create("pool", len, Sharing::of(layout.writable))?;
+        let segment = Segment::create("pool", layout.pool_bytes(slots)?, Sharing::of(layout.writable))?;
         let memory: Arc<dyn Memory> = Arc::new(SegmentMemory::new(segment, Access::Write));
-        let slot = |i| Allocation {
-            memory: memory.clone(),
-            offset: u64::from(i) * layout.slot_bytes,
-            len: layout.slot_bytes,
-        };
-        Ok((0..slots).map(slot).collect())
+        Ok(Allocation::one_after_another(&memory, layout, slots))
     }
 
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
-        match handle {
-            ExternalHandle::Memfd { fd, len } => {
-                let segment = Segment::open(fd, len, Sharing::of(access == Access::Write), true)?;
-                Ok(Arc::new(SegmentMemory::new(segment, access)))
-            }
-            other => {
-                Err(Error::new(ErrorKind::Protocol, format!("the producer sent {other:?} for memfd memory")))
-            }
-        }
+        Ok(Arc::new(SegmentMemory::import(handle, access)?))
     }
 }
