@@ -1,53 +1,33 @@
 //! Kind `drm[:NODE]`: every slot a dumb buffer, which the kernel's driver makes without a library.
 
-use crate::backend::{self, Made, Maker};
+use crate::backend::{Made, Maker};
 use crate::card::{Card, errno};
 use crate::grid::Grid;
-use crate::nodes;
+use crate::provider::{Kind, Provider};
 use crate::timeline::SyncTimeline;
-use bips::{
-    Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Memory, Requirements, Result,
-};
-use bips_dma_buf::DmaBufMemory;
+use bips::{Error, ErrorKind, Result};
 use drm::buffer::Buffer;
 use drm::control::Device as _;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
 
-/// Provider of dumb buffers.
+/// Dumb buffers, by the card that suits most.
+pub type Drm = Provider<DumbBuffers>;
+
+/// The kind `drm`.
 #[derive(Debug)]
-pub struct Drm {
-    info: BackendInfo,
-    /// The node the user named.
-    named: Option<String>,
-    capabilities: OnceLock<Capabilities>,
+pub struct DumbBuffers;
+
+impl Kind for DumbBuffers {
+    const NAME: &str = "drm";
+    const BUFFERS: &str = "dumb buffers";
+    const RENDER_NODES: bool = false;
+
+    fn open(named: Option<&str>) -> Result<Box<dyn Maker>> {
+        Ok(Box::new(Dumb(Card::open(named, Self::RENDER_NODES)?)))
+    }
 }
 
 impl Drm {
-    /// The kind of memory it provides; a node's name may follow after a colon.
-    pub const KIND: &str = "drm";
-
-    /// From the card that suits most: the first with a display, of those this process may open.
-    pub fn new() -> Self {
-        Self::over(None)
-    }
-
-    /// From the node of this name, as in `/dev/dri`. Whether it exists shows when a pool is planned.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for what no node can be called.
-    pub fn named(node: &str) -> Result<Self> {
-        Ok(Self::over(Some(nodes::name_of(Self::KIND, node)?)))
-    }
-
-    fn over(named: Option<String>) -> Self {
-        let kind = named.as_ref().map_or(Self::KIND.into(), |name| format!("{}:{name}", Self::KIND));
-        let description = nodes::describe("dumb buffers", named.as_deref(), false);
-        let info = BackendInfo { kind, device: DeviceId::default(), description };
-        Self { info, named, capabilities: OnceLock::new() }
-    }
-
     /// A new timeline of this node's driver.
     ///
     /// # Errors
@@ -62,44 +42,6 @@ impl Drm {
     /// As [`SyncTimeline::import`].
     pub fn import_timeline(&self, fd: &OwnedFd) -> Result<SyncTimeline> {
         SyncTimeline::import(fd, self.named.as_deref())
-    }
-
-    fn open(&self) -> Result<Dumb> {
-        Ok(Dumb(Card::open(self.named.as_deref(), false)?))
-    }
-}
-
-impl Default for Drm {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Backend for Drm {
-    fn info(&self) -> &BackendInfo {
-        &self.info
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        *self.capabilities.get_or_init(|| backend::try_out(self))
-    }
-
-    fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        backend::suits(requirements)?;
-        backend::plan(&self.open()?, requirements)
-    }
-
-    fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        backend::allocate(&self.open()?, layout, slots)
-    }
-
-    /// Consumers need no node.
-    fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(DmaBufMemory::import(handle, access)?))
-    }
-
-    fn with_source(&self, name: &str) -> Option<Arc<dyn Backend>> {
-        Some(Arc::new(Self::named(name).ok()?))
     }
 }
 

@@ -16,9 +16,11 @@ mod dumb;
 mod gbm;
 mod grid;
 mod nodes;
+mod provider;
 mod timeline;
 
 pub use dumb::Drm;
 pub use gbm::Gbm;
 pub use nodes::{Node, nodes};
+pub use provider::Provider;
 pub use timeline::SyncTimeline;

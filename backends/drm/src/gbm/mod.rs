@@ -2,17 +2,12 @@
 
 mod library;
 
-use crate::backend::{self, Made, Maker};
+use crate::backend::{Made, Maker};
 use crate::card::Card;
 use crate::grid::Grid;
-use crate::nodes;
-use bips::{
-    Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Memory, Requirements, Result,
-};
-use bips_dma_buf::DmaBufMemory;
+use crate::provider::{Kind, Provider};
+use bips::{Error, ErrorKind, Result};
 use library::{Device, Refusal};
-use std::sync::{Arc, OnceLock};
 
 /// Rows one after the other.
 const LINEAR: u64 = 0;
@@ -20,43 +15,21 @@ const LINEAR: u64 = 0;
 /// (`GBM_BO_USE_LINEAR`).
 const UNKNOWN: u64 = 0x00ff_ffff_ffff_ffff;
 
-/// Provider of GBM buffer objects.
+/// GBM buffer objects. libgbm is loaded when a pool is planned.
+pub type Gbm = Provider<BufferObjects>;
+
+/// The kind `gbm`.
 #[derive(Debug)]
-pub struct Gbm {
-    info: BackendInfo,
-    /// The node the user named.
-    named: Option<String>,
-    capabilities: OnceLock<Capabilities>,
-}
+pub struct BufferObjects;
 
-impl Gbm {
-    /// The kind of memory it provides; a node's name may follow after a colon.
-    pub const KIND: &str = "gbm";
+impl Kind for BufferObjects {
+    const NAME: &str = "gbm";
+    const BUFFERS: &str = "GBM buffer objects";
+    const RENDER_NODES: bool = true;
 
-    /// From the node that suits most: the first card with a display, of those this process may open; a render node where
-    /// it may open no card. libgbm is loaded when a pool is planned.
-    pub fn new() -> Self {
-        Self::over(None)
-    }
-
-    /// From the node of this name, as in `/dev/dri`. Whether it exists shows when a pool is planned.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for what no node can be called.
-    pub fn named(node: &str) -> Result<Self> {
-        Ok(Self::over(Some(nodes::name_of(Self::KIND, node)?)))
-    }
-
-    fn over(named: Option<String>) -> Self {
-        let kind = named.as_ref().map_or(Self::KIND.into(), |name| format!("{}:{name}", Self::KIND));
-        let description = nodes::describe("GBM buffer objects", named.as_deref(), true);
-        let info = BackendInfo { kind, device: DeviceId::default(), description };
-        Self { info, named, capabilities: OnceLock::new() }
-    }
-
-    fn open(&self) -> Result<Opened> {
+    fn open(named: Option<&str>) -> Result<Box<dyn Maker>> {
         let library = library::get()?;
-        let card = Card::open(self.named.as_deref(), true)?;
+        let card = Card::open(named, Self::RENDER_NODES)?;
         let device = library.device(&card).map_err(|error| {
             Error::new(
                 ErrorKind::Unsupported,
@@ -68,41 +41,7 @@ impl Gbm {
                 ),
             )
         })?;
-        Ok(Opened { device, card })
-    }
-}
-
-impl Default for Gbm {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Backend for Gbm {
-    fn info(&self) -> &BackendInfo {
-        &self.info
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        *self.capabilities.get_or_init(|| backend::try_out(self))
-    }
-
-    fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        backend::suits(requirements)?;
-        backend::plan(&self.open()?, requirements)
-    }
-
-    fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        backend::allocate(&self.open()?, layout, slots)
-    }
-
-    /// Consumers need neither node nor library.
-    fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(DmaBufMemory::import(handle, access)?))
-    }
-
-    fn with_source(&self, name: &str) -> Option<Arc<dyn Backend>> {
-        Some(Arc::new(Self::named(name).ok()?))
+        Ok(Box::new(Opened { device, card }))
     }
 }
 
