@@ -32,6 +32,15 @@ template <class T> constexpr bool reads(bips_dtype dtype) {
         return dtype.code == 1 || dtype.code == 6 || dtype.code == 4 || (dtype.code == 2 && dtype.bits <= 16);
     }
 }
+
+/// A tensor over a frame or a slot, made by one of the functions of bips.h that do.
+template <class Tensor, class Handle>
+Result<Tensor*> tensor(bips_status (*make)(const Handle*, std::int32_t, Tensor**), const Handle* handle, int plane) {
+    Tensor* made = nullptr;
+    const bips_status status = make(handle, plane, &made);
+    if (status != BIPS_OK) return failed(status, handle);
+    return made;
+}
 } // namespace detail
 
 /// How a frame lies in its slot.

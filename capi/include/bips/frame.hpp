@@ -119,17 +119,11 @@ public:
     }
     /// For at::fromDLPackVersioned and the like: it holds the lease, and is given back by its deleter.
     Result<DLManagedTensorVersioned*> try_dlpack(int plane = -1) const {
-        DLManagedTensorVersioned* tensor = nullptr;
-        const bips_status status = bips_frame_dlpack(c(), plane, &tensor);
-        if (status != BIPS_OK) return detail::failed(status, c());
-        return tensor;
+        return detail::tensor<DLManagedTensorVersioned, bips_frame>(bips_frame_dlpack, c(), plane);
     }
     /// The same before DLPack 1.0, for at::fromDLPack: it can't say that it is read-only, so do not write to it.
     Result<DLManagedTensor*> try_dlpack_legacy(int plane = -1) const {
-        DLManagedTensor* tensor = nullptr;
-        const bips_status status = bips_frame_dlpack_legacy(c(), plane, &tensor);
-        if (status != BIPS_OK) return detail::failed(status, c());
-        return tensor;
+        return detail::tensor<DLManagedTensor, bips_frame>(bips_frame_dlpack_legacy, c(), plane);
     }
     /// Once `done`. The end of the frame does the same for work that is done. Of a fence whose timeline has gone nobody
     /// knows when that is: then the frame stays as it was.

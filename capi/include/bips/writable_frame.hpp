@@ -70,17 +70,11 @@ public:
     Result<std::uint64_t> try_publish() { return publish_with(nullptr, nullptr); }
     /// For frameworks that write into DLPack tensors; let go of it when the frame is published.
     Result<DLManagedTensorVersioned*> try_dlpack(int plane = -1) const {
-        DLManagedTensorVersioned* tensor = nullptr;
-        const bips_status status = bips_writable_frame_dlpack(c(), plane, &tensor);
-        if (status != BIPS_OK) return detail::failed(status, c());
-        return tensor;
+        return detail::tensor<DLManagedTensorVersioned, bips_writable_frame>(bips_writable_frame_dlpack, c(), plane);
     }
     /// The same before DLPack 1.0.
     Result<DLManagedTensor*> try_dlpack_legacy(int plane = -1) const {
-        DLManagedTensor* tensor = nullptr;
-        const bips_status status = bips_writable_frame_dlpack_legacy(c(), plane, &tensor);
-        if (status != BIPS_OK) return detail::failed(status, c());
-        return tensor;
+        return detail::tensor<DLManagedTensor, bips_writable_frame>(bips_writable_frame_dlpack_legacy, c(), plane);
     }
     void cancel() noexcept {
         slot_ = {};

@@ -309,10 +309,38 @@ static void a_producer_is_closed_while_others_wait(void) {
     }
 }
 
+/* What a child has of its parent. */
+struct inherited {
+    bips_producer *producer;
+    bips_consumer *consumer;
+    bips_frame *frame;
+    bips_writable_frame *writable, *another;
+};
+
+/* Forks, and says at which step the child's work went wrong: 0 is well, -1 not to the end. */
+static int in_a_child(int (*work)(const struct inherited *), const struct inherited *with) {
+    int *const step = (int *)mmap(NULL, sizeof *step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (step == MAP_FAILED) return -1;
+    *step = -1;
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        *step = work(with);
+        /* No exit: what the parent's threads had would be called lost by whoever counts memory. */
+        raise(SIGKILL);
+    }
+    const int came_to = child > 0 && waitpid(child, NULL, 0) == child ? *step : -1;
+    if (came_to != 0) printf("the child's step %d\n", came_to);
+    return munmap(step, sizeof *step) == 0 ? came_to : -1;
+}
+
 /* In a child: every call with the parent's handles says so, and ends them without harm to the parent. Not 0: which
    call was wrong. */
-static int use_inherited(bips_producer *producer, bips_consumer *consumer, bips_frame *frame,
-                         bips_writable_frame *writable, bips_writable_frame *another) {
+static int use_inherited(const struct inherited *with) {
+    bips_producer *producer = with->producer;
+    bips_consumer *consumer = with->consumer;
+    bips_frame *frame = with->frame;
+    bips_writable_frame *const writable = with->writable, *const another = with->another;
     bips_frame *next = NULL;
     bips_writable_frame *slot = NULL;
     bips_producer_stats stats = bips_producer_stats_init();
@@ -380,20 +408,8 @@ static void a_fork_has_nothing_of_it(void) {
     OK(bips_consumer_receive(consumer, PATIENCE_NS, &frame));
     OK(bips_producer_acquire(producer, 0, &writable));
     OK(bips_producer_acquire(producer, 0, &another));
-    fflush(stdout);
-    int *const step = (int *)mmap(NULL, sizeof *step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(step != MAP_FAILED);
-    *step = -1;
-    const pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        *step = use_inherited(producer, consumer, frame, writable, another);
-        /* No exit: what the parent's threads had would be called lost by whoever counts memory. */
-        raise(SIGKILL);
-    }
-    CHECK(waitpid(child, NULL, 0) == child);
-    if (*step != 0) printf("the child's step %d\n", *step);
-    CHECK(*step == 0 && munmap(step, sizeof *step) == 0);
+    const struct inherited all = {producer, consumer, frame, writable, another};
+    CHECK(in_a_child(use_inherited, &all) == 0);
 
     OK(bips_frame_data(frame, &data, NULL));
     CHECK(check_filled(data, 64, 1));
@@ -407,7 +423,9 @@ static void a_fork_has_nothing_of_it(void) {
 }
 
 /* The child can end what threads of its parent, which it has not, were in a call with. */
-static int end_inherited(bips_producer *producer, bips_consumer *consumer) {
+static int end_inherited(const struct inherited *with) {
+    bips_producer *producer = with->producer;
+    bips_consumer *consumer = with->consumer;
     bips_writable_frame *slot = NULL;
     bips_frame *frame = NULL;
     if (bips_producer_acquire(producer, -1, &slot) != BIPS_FORKED) return 1;
@@ -439,19 +457,8 @@ static void a_fork_comes_in_the_middle_of_calls(void) {
     CHECK(pthread_create(&waiting, NULL, receive, &waits) == 0 && pthread_create(&wanting, NULL, acquire, &wants) == 0);
     CHECK(until(&waits.started) && until(&wants.started));
     usleep(50000);
-    fflush(stdout);
-    int *const step = (int *)mmap(NULL, sizeof *step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(step != MAP_FAILED);
-    *step = -1;
-    const pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        *step = end_inherited(wants.producer, waits.consumer);
-        raise(SIGKILL);
-    }
-    CHECK(waitpid(child, NULL, 0) == child);
-    if (*step != 0) printf("the child's step %d\n", *step);
-    CHECK(*step == 0 && munmap(step, sizeof *step) == 0);
+    const struct inherited both = {.producer = wants.producer, .consumer = waits.consumer};
+    CHECK(in_a_child(end_inherited, &both) == 0);
 
     OK(send(other_producer, 1, NULL));
     OK(bips_writable_frame_cancel(all[0]));
