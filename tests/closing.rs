@@ -4,13 +4,80 @@
 
 mod common;
 
-use bips::{Consumer, ErrorKind, ReceiveError, Wait};
-use common::{PATIENCE, SOON, Scratch, assert_says, publish, receive};
+use bips::{Consumer, Ending, ErrorKind, OnStall, ReceiveError, Wait};
+use common::process::{Role, Stage, play};
+use common::{PATIENCE, SOON, Scratch, assert_says, eventually, publish, receive};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
+
+const ROLES: &[Role] = &[("comes next", come_next)];
+
+#[test]
+fn child_process() {
+    common::process::child(ROLES);
+}
+
+/// The next producer of the name, which is stopped as soon as it is there.
+fn come_next(stage: &Stage) {
+    let producer = stage.producer("cam").bytes(100).slots(2).create().unwrap();
+    stage.say("there");
+    stage.hear();
+    // Whoever asked for a seat is seated by now, or has hung up.
+    let until = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < until && producer.wait_for_consumers(1, Wait::Now).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for _ in 0..5 {
+        publish(&producer);
+    }
+    stage.say("published");
+}
+
+/// It has asked the next producer for a seat, which nobody would read at.
+#[test]
+fn one_that_has_asked_for_a_seat() {
+    let scratch = Scratch::new();
+    let first = scratch.producer("cam").bytes(100).create().unwrap();
+    let mut consumer = scratch.consumer("cam").reconnect(true).connect().unwrap();
+    drop(first);
+    let mut next = play("comes next", scratch.path(), 0);
+    next.expect("there");
+    next.stop();
+    assert_eq!(consumer.receive(Wait::For(Duration::from_millis(300))).unwrap_err(), ReceiveError::Timeout);
+    let closer = consumer.closer();
+    closer.close();
+    assert_eq!(consumer.receive(Wait::Forever).unwrap_err(), ReceiveError::Closed);
+    next.resume();
+    next.tell("go on");
+    next.expect("published");
+    next.finish();
+    assert!(closer.is_closed());
+}
+
+/// A program that closes and then asks how it ended hears what had happened before.
+#[test]
+fn one_that_was_put_out() {
+    let scratch = Scratch::new();
+    let producer = scratch
+        .producer("cam")
+        .bytes(100)
+        .slots(2)
+        .on_stall(OnStall::Expel(Duration::from_millis(50)))
+        .create();
+    let producer = producer.unwrap();
+    let mut consumer = scratch.consumer("cam").connect().unwrap();
+    for _ in 0..4 {
+        publish(&producer);
+    }
+    eventually("it is put out", || consumer.ending() == Some(Ending::Expelled));
+    consumer.close();
+    assert_eq!(consumer.ending(), Some(Ending::Expelled));
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Closed);
+    assert_eq!(consumer.ending(), Some(Ending::Expelled));
+}
 
 /// A sleeper that nobody woke looks for itself after a second.
 const UNWOKEN: Duration = Duration::from_millis(900);

@@ -1095,6 +1095,8 @@ bips_status bips_consumer_receive_data(const struct bips_consumer *consumer,
 /**
  * A descriptor that is readable when there may be something to receive, and for good after the end: receive until
  * BIPS_TIMEOUT, then wait for it again with poll or epoll. It belongs to the consumer; do not read or close it.
+ *
+ * BIPS_UNSUPPORTED with `reconnect`: it would change under the loop.
  */
 bips_status bips_consumer_poll_fd(const struct bips_consumer *consumer,
                                   int *fd);
@@ -1115,9 +1117,9 @@ bips_status bips_consumer_get_layout(const struct bips_consumer *consumer, struc
 bips_status bips_consumer_get_stats(const struct bips_consumer *consumer, struct bips_consumer_stats *stats);
 
 /**
- * Reads no more: every receive of this consumer is BIPS_CLOSED from now on, also one that another thread waits in. For
- * any thread; doing it again is nothing. Frames that are leased stay valid. What was not read no longer holds the
- * producer back, at the latest when the receive that waited has returned.
+ * Reads no more: every receive of this consumer is BIPS_CLOSED from now on, also one that another thread waits in; this
+ * waits until that is on its way out. For any thread; doing it again is nothing. Frames that are leased stay valid. What
+ * was not read no longer holds the producer back.
  */
 bips_status bips_consumer_close(const struct bips_consumer *consumer);
 

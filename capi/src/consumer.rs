@@ -2,7 +2,7 @@
 
 use crate::args::{self, Answer, Place, read};
 use crate::frame::{Leased, bips_frame};
-use crate::handle::{self, Room, handled};
+use crate::handle::{self, Exclusive, Room, handled};
 use crate::info::{ConsumerStats, Layout};
 use crate::options::{self, ConsumerOptions};
 use crate::status::Status::{BIPS_CLOSED, BIPS_TIMEOUT};
@@ -129,7 +129,7 @@ fn receive(
     place: Place<*mut bips_frame>,
     look: impl FnOnce(&bips::Frame),
 ) -> Outcome {
-    let mut handle = handle::exclusive::<Consumer>(consumer)?;
+    let mut handle = alone(consumer)?;
     let Consumer { consumer, room } = &mut *handle;
     if room.is_none() {
         *room = Some(Room::reserve()?); // before the frame is there: then it counts
@@ -137,6 +137,9 @@ fn receive(
     let wait = args::wait(timeout_ns);
     let frame = consumer.receive(wait).map_err(|error| match (wait, error) {
         (Wait::Now, ReceiveError::Timeout) => Failure::Plain(BIPS_TIMEOUT, c"no frame is there just now"),
+        (Wait::Now, ReceiveError::Closed) if consumer.closer().is_closed() => {
+            Failure::Plain(BIPS_CLOSED, c"this consumer was closed by its own program")
+        }
         (Wait::Now, ReceiveError::Closed) => {
             Failure::Plain(BIPS_CLOSED, c"the stream has ended; bips_consumer_get_ending says how")
         }
@@ -151,6 +154,8 @@ fn receive(
 
 /// A descriptor that is readable when there may be something to receive, and for good after the end: receive until
 /// BIPS_TIMEOUT, then wait for it again with poll or epoll. It belongs to the consumer; do not read or close it.
+///
+/// BIPS_UNSUPPORTED with `reconnect`: it would change under the loop.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_consumer_poll_fd(consumer: *const bips_consumer, fd: *mut c_int) -> Status {
     call(|| {
@@ -224,20 +229,30 @@ pub unsafe extern "C" fn bips_consumer_get_stats(
     })
 }
 
-/// Reads no more: every receive of this consumer is BIPS_CLOSED from now on, also one that another thread waits in. For
-/// any thread; doing it again is nothing. Frames that are leased stay valid. What was not read no longer holds the
-/// producer back, at the latest when the receive that waited has returned.
+/// Reads no more: every receive of this consumer is BIPS_CLOSED from now on, also one that another thread waits in; this
+/// waits until that is on its way out. For any thread; doing it again is nothing. Frames that are leased stay valid. What
+/// was not read no longer holds the producer back.
 #[unsafe(no_mangle)]
 pub extern "C" fn bips_consumer_close(consumer: *const bips_consumer) -> Status {
     call(|| {
         close(consumer);
-        // Nobody is in a call with it: then nobody else gives up what it has not read.
-        match handle::exclusive::<Consumer>(consumer) {
+        // Whoever is in a call with it is told, and on the way out. Then, and not before, nobody takes another frame.
+        match handle::exclusive_soon::<Consumer>(consumer) {
             Ok(mut alone) => alone.consumer.close(),
             Err(failure) if !handle::is_valid::<Consumer>(consumer) => return Err(failure),
-            Err(_) => {}
+            Err(_) => {} // stopped in the midst of a call, which gives up what it has not read when it goes on
         }
         Ok(())
+    })
+}
+
+/// The consumer, for this thread alone. Of a closed one nobody has it for long: who closes it must not make others' calls
+/// fail.
+#[inline]
+fn alone(consumer: *const bips_consumer) -> Outcome<Exclusive<Consumer>> {
+    handle::exclusive::<Consumer>(consumer).or_else(|failure| {
+        let closed = closers().get(&consumer.addr()).is_some_and(Closer::is_closed);
+        if closed { handle::exclusive_soon::<Consumer>(consumer) } else { Err(failure) }
     })
 }
 
@@ -271,5 +286,5 @@ fn with<T>(
     consumer: *const bips_consumer,
     work: impl FnOnce(&mut bips::Consumer) -> Outcome<T>,
 ) -> Outcome<T> {
-    work(&mut handle::exclusive::<Consumer>(consumer)?.consumer)
+    work(&mut alone(consumer)?.consumer)
 }

@@ -28,6 +28,8 @@ impl Closer {
 #[derive(Debug)]
 pub(super) struct Closing {
     closed: AtomicBool,
+    /// Whether it had been put out before it resigned, which the seat then no longer says.
+    expelled: AtomicBool,
     /// Where the consumer sleeps: another place with each producer that it joins.
     place: Mutex<Weak<Attachment>>,
     process: u32,
@@ -36,7 +38,8 @@ pub(super) struct Closing {
 impl Closing {
     pub(super) fn of(attachment: &Arc<Attachment>) -> Arc<Self> {
         let place = Mutex::new(Arc::downgrade(attachment));
-        Arc::new(Self { closed: AtomicBool::new(false), place, process: fork::process_number() })
+        let (closed, expelled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { closed, expelled, place, process: fork::process_number() })
     }
 
     /// The consumer sleeps there from now on. If it was closed before, it sees that before it sleeps: under the lock
@@ -48,6 +51,18 @@ impl Closing {
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Acquire) // ORDERING: pairs with the store in `close`
+    }
+
+    /// Gives up what it has not read.
+    pub(super) fn resign(&self, attachment: &Attachment) {
+        if attachment.subscriber.is_expelled() {
+            self.expelled.store(true, Relaxed); // for `ending`, which the same thread or a later one asks
+        }
+        attachment.subscriber.resign();
+    }
+
+    pub(super) fn was_expelled(&self) -> bool {
+        self.expelled.load(Relaxed)
     }
 
     pub(super) fn close(&self) {

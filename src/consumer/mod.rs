@@ -117,7 +117,8 @@ impl Consumer {
     pub fn close(&mut self) {
         self.closing.close();
         if self.check_fork().is_ok() {
-            self.attachment.subscriber.resign();
+            (self.joining, self.unfinished) = (None, None);
+            self.closing.resign(&self.attachment);
         }
     }
 
@@ -125,7 +126,7 @@ impl Consumer {
     /// still be there to receive.
     pub fn ending(&self) -> Option<Ending> {
         // Whoever was put out has not received what came after, however the stream ended then.
-        if self.attachment.subscriber.is_expelled() {
+        if self.attachment.subscriber.is_expelled() || self.closing.was_expelled() {
             Some(Ending::Expelled)
         } else if self.attachment.subscriber.is_closed() {
             Some(Ending::Closed)

@@ -33,13 +33,16 @@ impl Consumer {
     /// See [`ReceiveError`]; [`Consumer::explain`] makes words of it.
     #[inline]
     pub fn receive(&mut self, wait: Wait) -> Result<Frame, ReceiveError> {
-        if let Some(frame) = self.unfinished.take() {
+        if !self.closing.is_closed()
+            && let Some(frame) = self.unfinished.take()
+        {
             return self.begin(frame, wait.deadline());
         }
-        match self.look()? {
-            Some(taken) => self.lease(taken, || wait.deadline()),
-            None if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
-            None => self.receive_slowly(wait),
+        match self.look() {
+            Ok(Some(taken)) => self.lease(taken, || wait.deadline()),
+            Ok(None) if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
+            Ok(None) => self.receive_slowly(wait).map_err(|error| self.failed(error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -73,8 +76,17 @@ impl Consumer {
     /// its own that word could be lost.
     #[cold]
     fn resign(&self) -> Result<Option<Taken>, ReceiveError> {
-        self.attachment.subscriber.resign();
+        self.closing.resign(&self.attachment);
         Err(ReceiveError::Closed)
+    }
+
+    /// What an error leaves behind: who was closed asks for no further seat, and waits for no device.
+    #[cold]
+    fn failed(&mut self, error: ReceiveError) -> ReceiveError {
+        if self.closing.is_closed() && self.process == fork::process_number() {
+            (self.joining, self.unfinished) = (None, None);
+        }
+        error
     }
 
     #[cold]

@@ -74,7 +74,14 @@ public:
     }
     /// Reads no more. Any thread: a receive that waits, and a loop over all frames, end then (BIPS_CLOSED).
     void close() const noexcept { bips_consumer_close(c()); }
-    /// How the stream ended, or that it has not.
+    /// How the stream ended, or that it has not. Refused while another thread is in a call with this.
+    Result<bips_ending> try_ending() const {
+        bips_ending ending = BIPS_NOT_ENDED;
+        const bips_status status = bips_consumer_get_ending(c(), &ending);
+        if (status != BIPS_OK) return detail::failed(status, c());
+        return ending;
+    }
+    /// The same, and BIPS_NOT_ENDED where it can't be asked.
     bips_ending ending() const noexcept {
         bips_ending ending = BIPS_NOT_ENDED;
         bips_consumer_get_ending(c(), &ending);

@@ -21,7 +21,17 @@ inline bips_status release_frame(bips_frame* frame) { return bips_frame_release(
 class PrivateView {
 public:
     PrivateView() noexcept = default;
+    PrivateView(PrivateView&& other) noexcept
+        : handle_(std::move(other.handle_)), data_(std::exchange(other.data_, nullptr)) {}
+    PrivateView& operator=(PrivateView&& other) noexcept {
+        handle_ = std::move(other.handle_);
+        data_ = std::exchange(other.data_, nullptr);
+        return *this;
+    }
+
+    /// As many bytes as the slot has.
     std::byte* data() const noexcept { return data_; }
+    explicit operator bool() const noexcept { return data_ != nullptr; }
 
 private:
     friend class Frame;

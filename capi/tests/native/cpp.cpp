@@ -325,7 +325,65 @@ void a_loop_is_ended_from_elsewhere() {
     CHECK(seen == 11 && consumer.ending() == BIPS_NOT_ENDED);
     REFUSES(BIPS_CLOSED, "its own program", consumer.try_receive());
     consumer.close();
+    TAKE(ending, consumer.try_ending());
+    CHECK(ending == BIPS_NOT_ENDED);
     bips::Consumer().close(); // nothing
+    REFUSES(BIPS_INVALID_ARGUMENT, "empty", bips::Consumer().try_ending());
+}
+
+/// Who closes it must not make the call fail that just comes, also where it has to wake a producer.
+void a_loop_is_ended_at_any_moment() {
+    int otherwise = 0, behind = 0;
+    for (int i = 0; i < 100; i++) {
+        TAKE(producer, bips::Producer::try_create("moment", bips::bytes(64)));
+        TAKE(consumer, bips::Consumer::try_connect("moment"));
+        std::atomic<bool> stop{false};
+        std::thread sender([&] {
+            while (!stop)
+                if (auto slot = producer.try_acquire(1ms)) (void)slot->try_publish();
+        });
+        bips_status ended = BIPS_OK;
+        std::thread reader([&] {
+            for (;;) {
+                auto frame = consumer.try_receive(i % 2 == 0 ? bips::now : bips::forever);
+                if (frame.status() == BIPS_TIMEOUT) continue;
+                if (!frame) {
+                    ended = frame.status();
+                    return;
+                }
+            }
+        });
+        std::this_thread::sleep_for(std::chrono::microseconds(i * 20));
+        consumer.close();
+        reader.join();
+        stop = true;
+        sender.join();
+        otherwise += ended != BIPS_CLOSED;
+        for (int k = 0; k < 5; k++) behind += !send(producer, 1); // nothing is unread that anybody waits for
+    }
+    CHECK(otherwise == 0 && behind == 0);
+}
+
+/// A reader that stops by itself, without another receive.
+void what_is_unread_at_the_close_holds_nobody_up() {
+    int behind = 0;
+    for (int i = 0; i < 60; i++) {
+        TAKE(producer, bips::Producer::try_create("unread", bips::bytes(64)));
+        TAKE(consumer, bips::Consumer::try_connect("unread"));
+        std::atomic<bool> stop{false};
+        std::thread reader([&] {
+            while (!stop) (void)consumer.try_receive(bips::now);
+        });
+        for (int k = 0; k < 3; k++) behind += !send(producer, 1);
+        stop = true;
+        consumer.close();
+        reader.join();
+        for (int k = 0; k < 5; k++) {
+            auto slot = producer.try_acquire(2s);
+            behind += !slot || !slot->try_publish();
+        }
+    }
+    CHECK(behind == 0);
 }
 
 void poll_says_when() {
@@ -361,7 +419,9 @@ void a_frame_goes_elsewhere() {
     CHECK(tensor->dl_tensor.data == frame.data() && tensor->flags == DLPACK_FLAG_BITMASK_READ_ONLY);
     frame.release();
     CHECK(held(consumer) == 1);
-    view = bips::PrivateView();
+    bips::PrivateView moved_view = std::move(view);
+    CHECK(moved_view && !view && view.data() == nullptr); // NOLINT(bugprone-use-after-move)
+    moved_view = bips::PrivateView();
     CHECK(held(consumer) == 1);
     std::thread([tensor = tensor] { tensor->deleter(tensor); }).join();
     CHECK(held(consumer) == 0);
@@ -473,6 +533,8 @@ int main() {
     CASE(elements_are_of_their_type);
     CASE(frames_are_iterated);
     CASE(a_loop_is_ended_from_elsewhere);
+    CASE(a_loop_is_ended_at_any_moment);
+    CASE(what_is_unread_at_the_close_holds_nobody_up);
     CASE(poll_says_when);
     CASE(a_frame_goes_elsewhere);
     CASE(fences_are_waited_for);

@@ -132,6 +132,7 @@ impl Watch {
             "--error-exitcode=86",
             "--leak-check=full",
             "--child-silent-after-fork=yes",
+            "--fair-sched=try", // else a thread that looks again and again keeps the others from running
         ]);
         command.args(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]).arg(program);
         command
