@@ -13,7 +13,9 @@
 //! bips_conformance::suite!(bips_dma_buf::DmaHeap::new(), lane "dma-buf");
 //! ```
 //!
-//! Cases that need another process run the test program again, as a child that plays one role.
+//! or takes [`cases`] as data and runs them in a program of its own.
+//!
+//! Cases that need another process run the program again, as a child that plays one role: [`child`].
 
 mod allocation;
 mod process;
@@ -33,6 +35,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The backend under test.
 pub type Subject = Arc<dyn Backend>;
 
+/// One case of the contract.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// Its function's name.
+    pub name: &'static str,
+    /// Panics where the backend breaks the contract.
+    pub run: fn(Subject),
+}
+
+/// The contract, for those who run it other than as tests: `suite!` has the same list.
+pub fn cases() -> &'static [Case] {
+    every_case!(data)
+}
+
 /// Makes a test of every case.
 #[macro_export]
 macro_rules! suite {
@@ -40,12 +56,7 @@ macro_rules! suite {
         $crate::suite!($backend, lane "");
     };
     ($backend:expr, lane $lane:literal) => {
-        $crate::suite!(@cases $backend, $lane;
-            introduces_itself, capabilities_come_from_trials, plans_whole_pages, keeps_what_must_be_exact, plan_says_why_not,
-            allocates_distinct_zeroed_slots, allocates_one_and_many, too_much_memory_is_an_error, leaves_nothing_behind,
-            imports_what_it_exports, writes_are_seen_at_once, refuses_foreign_handles, writable_only_when_planned,
-            private_views_stay_private, frames_reach_another_process, a_consumer_that_writes_dies_alone
-        );
+        $crate::every_case!(tests $backend, $lane);
 
         /// Plays a role in another case's child process; in a plain test run it has none.
         #[test]
@@ -53,7 +64,26 @@ macro_rules! suite {
             $crate::child(std::sync::Arc::new($backend));
         }
     };
-    (@cases $backend:expr, $lane:literal; $($case:ident),*) => {$(
+}
+
+/// The one list of cases, as tests or as data.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! every_case {
+    ($($form:tt)+) => {
+        $crate::make_of_cases! { $($form)+;
+            introduces_itself, capabilities_come_from_trials, plans_whole_pages, keeps_what_must_be_exact, plan_says_why_not,
+            allocates_distinct_zeroed_slots, allocates_one_and_many, too_much_memory_is_an_error, leaves_nothing_behind,
+            imports_what_it_exports, writes_are_seen_at_once, refuses_foreign_handles, writable_only_when_planned,
+            private_views_stay_private, frames_reach_another_process, a_consumer_that_writes_dies_alone
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! make_of_cases {
+    (tests $backend:expr, $lane:literal; $($case:ident),*) => {$(
         #[test]
         fn $case() {
             let backend: $crate::Subject = std::sync::Arc::new($backend);
@@ -62,6 +92,9 @@ macro_rules! suite {
             }
         }
     )*};
+    (data; $($case:ident),*) => {
+        &[$($crate::Case { name: stringify!($case), run: $crate::$case }),*]
+    };
 }
 
 /// Whether this machine has the device that the memory needs. Says so, if not; panics, if it is required.

@@ -1,4 +1,4 @@
-//! Children: the test program run again, for one role.
+//! Children: the program run again, for one role.
 
 use crate::{Scratch, Subject, sharing};
 use std::io::Read;
@@ -13,7 +13,7 @@ const DIRECTORY: &str = "BIPS_CONFORMANCE_DIR";
 pub(crate) struct Running(Child);
 
 pub(crate) fn in_child(role: &str, scratch: &Scratch) -> Running {
-    let program = std::env::current_exe().expect("a test program has a path");
+    let program = std::env::current_exe().expect("a program has a path");
     let child = Command::new(program)
         .args(["--exact", "child_process", "--nocapture"])
         .env(ROLE, role)
@@ -21,7 +21,7 @@ pub(crate) fn in_child(role: &str, scratch: &Scratch) -> Running {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    Running(child.expect("a test program can run itself"))
+    Running(child.expect("a program can run itself"))
 }
 
 impl Running {
@@ -51,6 +51,12 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Whether this process was started for a role: a program that runs the [`cases`](crate::cases) itself asks before it
+/// reads its arguments, which are a test program's then, and calls [`child`].
+pub fn plays_a_role() -> bool {
+    std::env::var_os(ROLE).is_some()
 }
 
 /// What `suite!`'s `child_process` does: nothing, unless this process was started for a role.
