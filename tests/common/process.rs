@@ -175,6 +175,11 @@ impl Drop for Peer {
     }
 }
 
+/// Whether this process was started for a role.
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(ROLE).is_some()
+}
+
 /// What each test program's `child_process` does: nothing, unless this process was started for a role.
 pub(crate) fn child(roles: &[Role]) {
     let Ok(role) = std::env::var(ROLE) else { return };

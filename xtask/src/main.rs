@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod demo;
 mod fuzz;
+mod hw;
 mod install;
 mod lanes;
 mod loom;
@@ -57,6 +58,9 @@ enum Command {
     ///
     /// The host's files are there, read-only; the status is the command's, 124 if it took too long, 125 without a machine.
     Vm(vm::Options),
+    /// Try every memory device of this machine, and write JSON and JUnit XML; `cargo xtask hw --help` has the options
+    #[command(disable_help_flag = true)]
+    Hw(hw::Options),
     /// Install the C and C++ package: libraries, headers, files for pkg-config and CMake
     Install(install::Options),
     /// Write the C header and the list of its symbols anew from capi/src
@@ -92,6 +96,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Shuttle(options) => shuttle::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Hw(options) => hw::run(&workspace, &options),
         Command::Install(options) => install::run(&workspace, &options),
         Command::Header => install::header(&workspace),
         Command::Python { purpose } => {
