@@ -96,7 +96,10 @@ fn a_case_that_crashes_or_hangs_is_one_failure_and_the_run_goes_on() {
     let signals: Vec<_> =
         json["results"].as_array().unwrap().iter().filter_map(|it| it["signal"].as_str()).collect();
     assert_eq!(signals, ["SIGSEGV", "SIGKILL"]);
-    let said = fs::read_to_string(run.out.path().join("logs/memfd--mischief_hangs.log")).unwrap();
+    let log =
+        |case: &str| fs::read_to_string(run.out.path().join(format!("logs/memfd--{case}.log"))).unwrap();
+    assert_eq!(log("mischief_passes"), "1000\n", "the case goes first when memory runs out, not the run");
+    let said = log("mischief_hangs");
     let child = said.trim().strip_prefix("child ").expect("what a case says is kept").to_owned();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while alive(&child) {

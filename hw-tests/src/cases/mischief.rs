@@ -14,7 +14,7 @@ pub(crate) fn cases() -> &'static [Case] {
         Case { name: "mischief_is_killed", run: |_| end_by(Signal::SIGKILL) },
         Case { name: "mischief_hangs", run: hangs },
         Case { name: "mischief_skips", run: |_| crate::common::skip::skip("there is no second display") },
-        Case { name: "mischief_passes", run: |_| () },
+        Case { name: "mischief_passes", run: tells_who_is_killed_first },
     ];
     if asked_for("cases") { CASES } else { &[] }
 }
@@ -35,6 +35,11 @@ fn end_by(signal: Signal) {
     loop {
         raise(signal).expect("every process may");
     }
+}
+
+/// By the kernel, when memory runs out.
+fn tells_who_is_killed_first(_: Subject) {
+    print!("{}", std::fs::read_to_string("/proc/self/oom_score_adj").expect("procfs"));
 }
 
 /// With a child that has the same log open and hangs too.

@@ -166,13 +166,19 @@ impl Tree {
         names
     }
 
-    /// A virtual device has no driver bound to it; its own name says as much.
+    /// A virtual device has no driver bound to it; its own name says as much. Behind virtio's bus it is the one that says
+    /// more than that.
     fn driver(&self, class: &str) -> String {
         let device = self.root.join(class).join("device");
         let name = |link: &Path| {
             fs::canonicalize(link).ok().and_then(|to| Some(to.file_name()?.to_string_lossy().into_owned()))
         };
-        name(&device.join("driver")).or_else(|| name(&device)).unwrap_or_default()
+        let on_virtio = self.names(&format!("{class}/device"), |name| numbered(name, "virtio")).into_iter();
+        on_virtio
+            .map(|child| device.join(child).join("driver"))
+            .chain([device.join("driver"), device.clone()])
+            .find_map(|link| name(&link))
+            .unwrap_or_default()
     }
 }
 

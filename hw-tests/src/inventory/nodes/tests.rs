@@ -57,6 +57,7 @@ fn nodes_are_devices_with_their_drivers() {
         "dev/dma_heap/linux,cma",
         "dev/udmabuf",
         "dev/dri/card0",
+        "dev/dri/card1",
         "dev/dri/renderD128",
         "dev/dri/by-path/pci-0",
         "dev/video10",
@@ -64,16 +65,19 @@ fn nodes_are_devices_with_their_drivers() {
         "dev/videonot",
     ]);
     machine.link("sys/class/drm/card0/device", "sys/devices/pci0/gpu");
-    machine.link("sys/devices/pci0/gpu/driver", "sys/bus/pci/drivers/virtio_gpu");
+    machine.link("sys/devices/pci0/gpu/driver", "sys/bus/pci/drivers/virtio-pci");
+    machine.link("sys/devices/pci0/gpu/virtio2/driver", "sys/bus/virtio/drivers/virtio_gpu");
+    machine.link("sys/class/drm/card1/device", "sys/devices/pci0/other");
+    machine.link("sys/devices/pci0/other/driver", "sys/bus/pci/drivers/amdgpu");
     machine.link("sys/class/drm/renderD128/device", "sys/devices/platform/vgem");
     machine.write("sys/class/video4linux/video2/name", "vivid-000-vid-cap\n");
     let devices = machine.devices();
     assert_eq!(ids(&devices, "dma-heap"), ["dma-heap:system", "dma-heap:linux,cma"]);
     assert_eq!(ids(&devices, "udmabuf"), ["udmabuf"]);
-    assert_eq!(ids(&devices, "drm"), ["drm:card0", "drm:renderD128"]);
+    assert_eq!(ids(&devices, "drm"), ["drm:card0", "drm:card1", "drm:renderD128"]);
     assert_eq!(ids(&devices, "v4l2"), ["v4l2:video2", "v4l2:video10"]);
     let drm: Vec<_> = of(&devices, "drm").iter().map(|device| device.about.clone()).collect();
-    assert_eq!(drm, ["virtio_gpu", "vgem"]);
+    assert_eq!(drm, ["virtio_gpu", "amdgpu", "vgem"]);
     let camera = of(&devices, "v4l2")[0];
     assert_eq!(camera.about, "vivid-000-vid-cap");
     assert_eq!(camera.path.as_deref(), Some(Path::new("/dev/video2")));
