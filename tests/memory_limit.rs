@@ -8,11 +8,12 @@
 mod common;
 
 use bips::ErrorKind;
+use common::group::Group;
 use common::process::{Role, Stage, play};
 use common::skip::skip;
 use common::{Scratch, assert_says, publish, receive};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 64 * MIB;
@@ -41,79 +42,24 @@ fn more_than_the_machine_has() {
     assert!(scratch.files().is_empty());
 }
 
-/// A memory control group of the test's own, removed when it ends.
-struct Group {
-    path: PathBuf,
-}
-
-impl Group {
-    /// One in which `LIMIT` bytes are allowed; `None`, with the reason said, where there can't be one.
-    #[track_caller]
-    fn make(name: &str) -> Option<Self> {
-        let made = Self::try_make(name);
-        if let Err(reason) = &made {
-            skip(format!("no memory control group can be made here: {reason}"));
-        }
-        made.ok()
+/// Plays a role in a child that is in the group before the role begins.
+#[track_caller]
+fn play_in(group: &Group, role: &str, scratch: &Scratch) {
+    let mut child = play(role, scratch.path(), 0);
+    child.expect("born");
+    fs::write(group.path.join("cgroup.procs"), child.pid().to_string()).unwrap();
+    child.tell(group.path.to_str().unwrap());
+    let said = child.hear();
+    if said != "done" {
+        skip(said);
     }
-
-    fn try_make(name: &str) -> Result<Self, String> {
-        let membership = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
-        let (root, own, limit) = membership
-            .lines()
-            .find_map(|line| {
-                let mut fields = line.splitn(3, ':').skip(1);
-                match (fields.next()?, fields.next()?) {
-                    ("memory", path) => Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")),
-                    ("", path) if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
-                        Some(("/sys/fs/cgroup", path, "memory.max"))
-                    }
-                    _ => None,
-                }
-            })
-            .ok_or("no memory controller")?;
-        let child = format!("bips-test-{}-{name}", std::process::id());
-        // Below our own group; in a container its path can be the host's, and the mount shows it as the root.
-        let own = Path::new(root).join(own.trim_start_matches('/'));
-        let parent = if own.is_dir() { own } else { root.into() };
-        let group = Self { path: parent.join(child) };
-        fs::create_dir(&group.path).map_err(|error| error.to_string())?;
-        fs::write(group.path.join(limit), LIMIT.to_string()).map_err(|error| error.to_string())?;
-        Ok(group)
-    }
-
-    /// Plays a role in a child that is in the group before the role begins.
-    #[track_caller]
-    fn play(&self, role: &str, scratch: &Scratch) {
-        let mut child = play(role, scratch.path(), 0);
-        child.expect("born");
-        fs::write(self.path.join("cgroup.procs"), child.pid().to_string()).unwrap();
-        child.tell(self.path.to_str().unwrap());
-        let said = child.hear();
-        if said != "done" {
-            skip(said);
-        }
-        child.finish();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The kernel takes a moment to let go of the last member.
-        for _ in 0..500 {
-            if fs::remove_dir(&self.path).is_ok() || !self.path.exists() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        println!("{} can't be removed", self.path.display());
-    }
+    child.finish();
 }
 
 #[test]
 fn more_than_the_control_group_allows() {
-    let Some(group) = Group::make("arithmetic") else { return };
-    group.play("arithmetic", &Scratch::new());
+    let Some(group) = Group::make("arithmetic", LIMIT) else { return };
+    play_in(&group, "arithmetic", &Scratch::new());
 }
 
 fn refused_by_arithmetic(stage: &Stage) {
@@ -140,12 +86,12 @@ fn in_use(stage: &Stage) {
 /// The numbers can't be believed here, as in a container that can't see its own limits.
 #[test]
 fn more_than_the_control_group_gives() {
-    let Some(group) = Group::make("net") else { return };
+    let Some(group) = Group::make("net", LIMIT) else { return };
     if !nix::unistd::geteuid().is_root() {
         skip("only root can hide the control group's numbers");
         return;
     }
-    group.play("net", &Scratch::new());
+    play_in(&group, "net", &Scratch::new());
 }
 
 fn refused_by_trial(stage: &Stage) {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod group;
 pub(crate) mod process;
 pub(crate) mod skip;
 pub(crate) mod wire;
