@@ -55,7 +55,10 @@ pub(crate) fn problems(outcomes: &[Outcome], required: &[String]) -> Vec<String>
             problems
                 .push(format!("{name} is required, but this machine has none, or --device leaves it out"));
         } else if is_memory(name) && !of_it.any(|outcome| tried(&outcome)) {
-            problems.push(format!("{name} is required, but no case was run on it"));
+            problems.push(format!(
+                "{name} is required, but no case was run on it: see why it is skipped, whether --case leaves one, \
+                 and with --list whether this build has its backend"
+            ));
         }
     }
     problems

@@ -4,7 +4,7 @@ use bips_conformance::{Case, Subject};
 use nix::sys::signal::{Signal, raise};
 use std::time::Duration;
 
-/// `cases` has them in the list; `kinds` and `probe` are where the inventory dies.
+/// `cases` and `memory` have them in the list; `kinds` and `probe` are where the inventory dies.
 const ASKED_FOR: &str = "BIPS_HW_MISCHIEF";
 
 pub(crate) fn cases() -> &'static [Case] {
@@ -16,7 +16,16 @@ pub(crate) fn cases() -> &'static [Case] {
         Case { name: "mischief_skips", run: |_| crate::common::skip::skip("there is no second display") },
         Case { name: "mischief_passes", run: tells_who_is_killed_first },
     ];
-    if asked_for("cases") { CASES } else { &[] }
+    // Apart: only for who has set a limit.
+    const MEMORY: &[Case] = &[
+        Case { name: "mischief_takes_all_memory", run: |_| take_all_memory() },
+        Case { name: "mischief_comes_afterwards", run: tells_who_is_killed_first },
+    ];
+    match std::env::var(ASKED_FOR).as_deref() {
+        Ok("cases") => CASES,
+        Ok("memory") => MEMORY,
+        _ => &[],
+    }
 }
 
 /// Dies here if it shall.
@@ -35,6 +44,12 @@ fn end_by(signal: Signal) {
     loop {
         raise(signal).expect("every process may");
     }
+}
+
+/// A gigabyte, so that a test without its limit fails instead of the machine.
+fn take_all_memory() {
+    let taken: Vec<Vec<u8>> = (0..1024).map(|_| vec![1; 1 << 20]).collect();
+    println!("{} MiB", std::hint::black_box(taken).len());
 }
 
 /// By the kernel, when memory runs out.
