@@ -50,11 +50,12 @@ pub(crate) fn problems(outcomes: &[Outcome], required: &[String]) -> Vec<String>
         );
     }
     for name in required {
-        let mut of_it = outcomes.iter().filter(|outcome| is_about(name, &outcome.device)).peekable();
-        if of_it.peek().is_none() {
+        let of_family = |outcome: &&Outcome| family(&outcome.device) == family(name);
+        if !outcomes.iter().any(|outcome| is_about(name, &outcome.device)) {
             problems
                 .push(format!("{name} is required, but this machine has none, or --device leaves it out"));
-        } else if is_memory(name) && !of_it.any(|outcome| tried(&outcome)) {
+        } else if is_memory(name) && !outcomes.iter().filter(of_family).any(|outcome| tried(&outcome)) {
+            // A node that is no memory by its own name, like a render node, is the memory of its family.
             problems.push(format!(
                 "{name} is required, but no case was run on it: see why it is skipped, whether --case leaves one, \
                  and with --list whether this build has its backend"
@@ -130,7 +131,12 @@ mod tests {
         assert_eq!(problems(&passed("drm:card0"), &list(&["drm:card1"])).len(), 1);
         // A node alone is no memory.
         let node = [memfd.to_vec(), vec![outcome("drm:card0", PRESENT, Verdict::Pass)]].concat();
-        assert_eq!(problems(&node, &list(&["drm"])).len(), 1);
+        for name in ["drm", "drm:card0"] {
+            assert_eq!(problems(&node, &list(&[name])).len(), 1, "{name}");
+        }
+        // Beside memory of its family it is part of that.
+        let beside = [passed("drm:card1").to_vec(), node].concat();
+        assert!(problems(&beside, &list(&["drm", "drm:card0"])).is_empty());
         let camera = [memfd.to_vec(), vec![outcome("v4l2:video0", PRESENT, Verdict::Pass)]].concat();
         assert!(problems(&camera, &list(&["v4l2"])).is_empty());
     }
