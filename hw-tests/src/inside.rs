@@ -37,7 +37,7 @@ pub(crate) fn subject() -> Arc<dyn Backend> {
 
 fn backend(kind: &str) -> Result<Arc<dyn Backend>> {
     let registry = bips_backends::registry();
-    registry.get(kind).cloned().with_context(|| format!("this build has no memory kind {kind}"))
+    registry.get(kind).with_context(|| format!("this build has no memory kind {kind}"))
 }
 
 pub(crate) fn run(inside: &Inside) -> Result<()> {
@@ -77,7 +77,7 @@ fn kinds(devices: &[String]) -> Vec<Kind> {
     let registry = bips_backends::registry();
     let by_name = devices.iter().filter_map(|device| registry.get(device));
     let mut kinds: Vec<Kind> = Vec::new();
-    for backend in registry.iter().chain(by_name) {
+    for backend in registry.iter().cloned().chain(by_name) {
         let info = backend.info();
         if kinds.iter().all(|known| known.id != info.kind) {
             kinds.push(Kind { id: info.kind.clone(), about: info.description.clone() });
@@ -90,7 +90,7 @@ fn kinds(devices: &[String]) -> Vec<Kind> {
 fn attempt(backend: &Arc<dyn Backend>) -> Attempt {
     let pool = || {
         let content = Content::bytes(4096)?;
-        let wanted = Requirements { content, slots: 1, usage: Usage::CPU, writable: false };
+        let wanted = Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
         backend.allocate(&backend.plan(&wanted)?, 1)
     };
     match pool() {
