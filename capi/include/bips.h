@@ -1042,6 +1042,16 @@ bips_status bips_writable_frame_get_content(const struct bips_writable_frame *fr
                                             struct bips_content *content);
 
 /**
+ * A descriptor of the memory by which devices write to the slot, a dma-buf where it has one, and where in it the slot
+ * begins. It is yours: close it. It is not for consumers: of some memory kinds it allows more than theirs.
+ *
+ * BIPS_UNSUPPORTED where the memory has none to give; BIPS_FORKED.
+ */
+bips_status bips_writable_frame_fd(const struct bips_writable_frame *frame,
+                                   int *fd,
+                                   uint64_t *offset);
+
+/**
  * Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
  * which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
  * Only what is no handle of this process, of a frame or a timeline, and a structure of a wrong size leave it as it was.

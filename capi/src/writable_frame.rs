@@ -6,7 +6,8 @@ use crate::fence::{bips_fence, fence};
 use crate::handle::{self, handled};
 use crate::status::{Outcome, Status, call};
 use bips::{Description, FrameMut, Shape};
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
+use std::os::fd::IntoRawFd;
 
 /// A slot to write the next frame into. One thread at a time; any thread.
 #[allow(non_camel_case_types, reason = "as C writes them")]
@@ -88,6 +89,28 @@ pub unsafe extern "C" fn bips_writable_frame_get_content(
         // SAFETY: as the header says, a place for it or NULL.
         let place = unsafe { Place::at(content, "the content") }?;
         place.put(handle::exclusive::<Writable>(frame)?.0.content().into());
+        Ok(())
+    })
+}
+
+/// A descriptor of the memory by which devices write to the slot, a dma-buf where it has one, and where in it the slot
+/// begins. It is yours: close it. It is not for consumers: of some memory kinds it allows more than theirs.
+///
+/// BIPS_UNSUPPORTED where the memory has none to give; BIPS_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bips_writable_frame_fd(
+    frame: *const bips_writable_frame,
+    fd: *mut c_int,
+    offset: *mut u64,
+) -> Status {
+    call(|| {
+        // SAFETY: as the header says, a place for it or NULL.
+        let fd_place = unsafe { Place::at(fd, "the descriptor") }?;
+        // SAFETY: as above.
+        let offset_place = unsafe { Place::at(offset, "the offset") }?;
+        let (fd, offset) = handle::exclusive::<Writable>(frame)?.0.fd()?;
+        offset_place.put(offset);
+        fd_place.put(fd.into_raw_fd());
         Ok(())
     })
 }

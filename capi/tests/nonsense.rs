@@ -329,8 +329,12 @@ impl Caller {
                 22 => {
                     let (mut fd, mut offset) = (-1 as c_int, 0);
                     let (fd_to, offset_to) = (self.rarely(&mut fd), self.rarely(&mut offset));
-                    let status =
-                        noted!(self, bips_frame_fd)(self.handles.any(&mut self.noise), fd_to, offset_to);
+                    let status = if self.noise.one_in(2) {
+                        noted!(self, bips_frame_fd)(self.handles.any(&mut self.noise), fd_to, offset_to)
+                    } else {
+                        let frame = self.handles.any(&mut self.noise);
+                        noted!(self, bips_writable_frame_fd)(frame, fd_to, offset_to)
+                    };
                     if status == Status::BIPS_OK {
                         use std::os::fd::FromRawFd;
                         drop(std::os::fd::OwnedFd::from_raw_fd(fd));

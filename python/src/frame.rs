@@ -154,6 +154,12 @@ memory_methods! {
         Ok(self.lease()?.fourcc().map(|fourcc| fourcc.to_string()))
     }
 
+    /// How the pixels lie in each plane, as DRM numbers it; 0 is row by row, as for all plain tensors.
+    #[getter]
+    fn modifier(&self) -> PyResult<u64> {
+        Ok(self.lease()?.content().modifier())
+    }
+
     /// What the producer attached, up to 256 bytes.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

@@ -9,6 +9,7 @@ use bips::{Content, Description, Fence, FrameMut, MAX_METADATA, Shape};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
 
 /// A slot to write the next frame into; it becomes a frame by publish().
@@ -126,6 +127,17 @@ memory_methods! {
         self.take()?.publish(description, Fence::Signaled).or_raise()
     }
 
+    /// A file descriptor of the memory by which devices write to the slot, and where in it the slot begins: (fd, offset in
+    /// bytes). A dma-buf where the memory has one. Never hand it to a consumer: it may allow more than theirs.
+    ///
+    /// The descriptor is yours: close it with os.close(fd). It doesn't keep the slot; the writable frame does. Raises
+    /// bips.Unsupported where the memory has none to give.
+    fn fd(&self) -> PyResult<(RawFd, u64)> {
+        self.birth.check()?;
+        let (fd, offset) = self.with(FrameMut::fd)?.or_raise()?;
+        Ok((fd.into_raw_fd(), offset))
+    }
+
     /// Gives the slot back unpublished. Raises bips.InvalidArgument when published or cancelled already.
     fn cancel(&self) -> PyResult<()> {
         self.take()?.cancel();
@@ -160,6 +172,12 @@ memory_methods! {
     #[getter]
     fn format(&self) -> PyResult<Option<String>> {
         Ok(self.content()?.fourcc().map(|fourcc| fourcc.to_string()))
+    }
+
+    /// How the pixels lie in each plane, as DRM numbers it; 0 is row by row, as for all plain tensors.
+    #[getter]
+    fn modifier(&self) -> PyResult<u64> {
+        Ok(self.content()?.modifier())
     }
 
     /// Bytes a frame of the stream's own shape uses.

@@ -96,12 +96,28 @@ def test_fd(frame: bips.Frame) -> None:
         os.close(fd)
 
 
+def test_fd_of_a_slot(producer: bips.Producer, consumer: bips.Consumer) -> None:
+    slot = producer.acquire()
+    assert slot.modifier == 0
+    fd, offset = slot.fd()
+    try:
+        memoryview(slot).cast("B")[:5] = b"found"
+        assert os.pread(fd, 5, offset) == b"found"
+        slot.publish()
+        assert bytes(consumer.receive(timeout=10))[:5] == b"found"
+    finally:
+        os.close(fd)
+    with pytest.raises(bips.InvalidArgument, match="published"):
+        slot.fd()
+
+
 def test_facts(producer: bips.Producer, consumer: bips.Consumer) -> None:
     first = publish(producer)
     frame = consumer.receive(timeout=10)
     assert (frame.sequence, first) == (0, 0)
     assert (frame.shape, frame.strides, frame.dtype, frame.format) == (SHAPE, (192, 3, 1), "uint8", None)
     assert (frame.nbytes, frame.memory, frame.stream) == (NBYTES, "memfd", "cam")
+    assert frame.modifier == 0
     assert frame.metadata == b""
     assert frame.timestamp == frame.published
     assert "uint8" in repr(frame)

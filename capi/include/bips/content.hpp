@@ -58,6 +58,8 @@ public:
     std::uint32_t height() const noexcept { return content_.height; }
     /// V4L2's four-character code, 0 for a tensor.
     std::uint32_t fourcc() const noexcept { return content_.fourcc; }
+    /// How the pixels lie in each plane, as DRM numbers it; 0 is row by row.
+    std::uint64_t modifier() const noexcept { return content_.modifier; }
     std::size_t nbytes() const noexcept { return static_cast<std::size_t>(content_.nbytes); }
     std::size_t planes() const noexcept { return content_.nplanes; }
     const bips_content& c() const noexcept { return content_; }

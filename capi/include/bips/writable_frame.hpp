@@ -68,6 +68,14 @@ public:
         return publish_with(&described, ready);
     }
     Result<std::uint64_t> try_publish() { return publish_with(nullptr, nullptr); }
+    /// By which devices write to it, such as V4L2 or a decoder. Not for consumers: it may allow more than theirs.
+    Result<Fd> try_fd() const {
+        int number = -1;
+        std::uint64_t offset = 0;
+        const bips_status status = bips_writable_frame_fd(c(), &number, &offset);
+        if (status != BIPS_OK) return detail::failed(status, c());
+        return Fd(number, offset);
+    }
     /// For frameworks that write into DLPack tensors; let go of it when the frame is published.
     Result<DLManagedTensorVersioned*> try_dlpack(int plane = -1) const {
         return detail::tensor<DLManagedTensorVersioned, bips_writable_frame>(bips_writable_frame_dlpack, c(), plane);
@@ -86,6 +94,7 @@ public:
     std::uint64_t publish(const Description& description, const bips_fence* ready = nullptr) {
         return try_publish(description, ready).value();
     }
+    Fd fd() const { return try_fd().value(); }
     DLManagedTensorVersioned* dlpack(int plane = -1) const { return try_dlpack(plane).value(); }
     DLManagedTensor* dlpack_legacy(int plane = -1) const { return try_dlpack_legacy(plane).value(); }
     template <class T> View<T> as() const& { return try_as<T>().value(); }

@@ -433,6 +433,10 @@ void a_frame_goes_elsewhere() {
     old->deleter(old);
     CHECK(held(consumer) == 0);
     TAKE(slot, producer.try_acquire(0s));
+    TAKE(device, slot.try_fd());
+    slot.data()[7] = std::byte(0x5a);
+    CHECK(pread(device.number(), bytes, 8, static_cast<off_t>(device.offset())) == 8 && bytes[7] == 0x5a);
+    CHECK(slot.content().modifier() == 0);
     TAKE(writes, slot.try_dlpack());
     CHECK(writes->dl_tensor.data == slot.data());
     writes->deleter(writes);
