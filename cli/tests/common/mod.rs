@@ -86,7 +86,16 @@ impl House {
 
     /// Waits until the stream exists and `enough` holds of what its producer says.
     pub fn wait_for(&self, stream: &str, enough: impl Fn(&bips::StreamInfo) -> bool) -> bips::StreamInfo {
-        let deadline = Instant::now() + LIMIT;
+        self.wait_for_within(LIMIT, stream, enough)
+    }
+
+    pub fn wait_for_within(
+        &self,
+        limit: Duration,
+        stream: &str,
+        enough: impl Fn(&bips::StreamInfo) -> bool,
+    ) -> bips::StreamInfo {
+        let deadline = Instant::now() + limit;
         loop {
             match bips::query(stream, Some(self.path())) {
                 Ok(info) if enough(&info) => return info,
@@ -127,8 +136,13 @@ impl Running {
     }
 
     #[track_caller]
-    pub fn end(mut self) -> Ended {
-        let deadline = Instant::now() + LIMIT;
+    pub fn end(self) -> Ended {
+        self.end_within(LIMIT)
+    }
+
+    #[track_caller]
+    pub fn end_within(mut self, limit: Duration) -> Ended {
+        let deadline = Instant::now() + limit;
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,

@@ -45,18 +45,23 @@ impl Tree {
         }
     }
 
+    /// A card's node makes plain buffers; those of a render node come from the driver's own library, by way of GBM.
     fn drm(&self) -> Vec<Device> {
-        let is_node = |name: &str| name.starts_with("card") || name.starts_with("renderD");
-        self.each_or(
+        let about = |name: &str| self.driver(&format!("sys/class/drm/{name}"));
+        let mut devices = self.each_or(
             "drm",
             "dev/dri",
-            is_node,
-            |name| self.driver(&format!("sys/class/drm/{name}")),
+            |name| numbered(name, "card"),
+            about,
             || {
-                "there is no node in /dev/dri: no GPU or display driver is loaded (`modprobe vgem` makes a \
+                "there is no card in /dev/dri: no GPU or display driver is loaded (`modprobe vgem` makes a \
              virtual one), or this container was not given the nodes"
             },
-        )
+        );
+        for name in self.names("dev/dri", |name| numbered(name, "renderD")) {
+            devices.extend(self.node(&format!("gbm:{name}"), &format!("dev/dri/{name}"), about(&name)));
+        }
+        devices
     }
 
     fn video(&self) -> Vec<Device> {

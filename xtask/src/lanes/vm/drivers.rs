@@ -7,11 +7,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, VmLane};
+use crate::workspace::on_path;
 
 pub(super) const ALL: &[Case] = &[
     Case { name: "dma-heap and udmabuf: the backend's tests, none left out", run: dma_buf },
     Case { name: "drm and gbm: the backend's tests, none left out", run: drm },
     Case { name: "cameras: the tests of capture, each with some kind of camera", run: cameras },
+    Case { name: "a camera and PyTorch, each in a container, share dma-bufs", run: containers },
+    Case { name: "killed at each step, on a pool of a dma-heap", run: deaths },
+    Case { name: "cargo xtask hw, on memory of each family, required", run: devices },
 ];
 
 /// A camera as most are, one whose source changes, one with several planes, one that wants memory in one piece.
@@ -76,6 +80,55 @@ fn cameras(lane: &VmLane) -> Result<()> {
     let never: Vec<_> = all.difference(&done).collect();
     ensure!(!all.is_empty() && never.is_empty(), "left out with every camera: {never:?} of {}", all.len());
     println!("        {} tests with {} kinds of cameras", all.len(), CAMERAS.len());
+    Ok(())
+}
+
+/// PyTorch as the lane for frameworks has it, or not at all: it is too large to be fetched for this alone.
+fn containers(lane: &VmLane) -> Result<()> {
+    let python = lane.target.join("venv-frameworks/bin/python");
+    if !python.exists() || on_path("bwrap").is_none() {
+        println!(
+            "        left out: it takes bwrap, and the lane `frameworks` before it (cargo xtask test frameworks)"
+        );
+        return Ok(());
+    }
+    let programs = tests_of(lane, &["--package", "bips-cli", "--test", "containers"])?;
+    let script = "BIPS_TEST_PYTHON=$1 \"$2\" --nocapture 2>&1";
+    let python = python.to_string_lossy();
+    let options = ["--modules", "vivid", "--mem", "4096", "--timeout", "900"];
+    let told = lane.outcome(&options, &["sh", "-c", script, "sh", &python, &programs[0]])?;
+    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
+    told.demand(0).with_context(|| said.clone())?;
+    let line = said.lines().find(|line| line.contains("dma-bufs, 0 copied"));
+    println!("        {}", line.with_context(|| format!("it was left out:\n{said}"))?);
+    Ok(())
+}
+
+fn deaths(lane: &VmLane) -> Result<()> {
+    let programs = tests_of(lane, &["--package", "bips", "--features", "testing", "--test", "crash"])?;
+    // Only pools of many small pages have watchers, and a heap's pages are not counted.
+    let script = "BIPS_TEST_MEMORY=dma-heap exec \"$1\" --test-threads=1 --skip watched:: 2>&1";
+    let told = lane.outcome(&["--modules", "vgem"], &["sh", "-c", script, "sh", &programs[0]])?;
+    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
+    told.demand(0).with_context(|| said.clone())?;
+    let verdict = said.lines().find(|line| line.starts_with("test result: ok. "));
+    println!("        {}", verdict.with_context(|| format!("no verdict:\n{said}"))?);
+    Ok(())
+}
+
+fn devices(lane: &VmLane) -> Result<()> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--package", "bips-hw-tests"]);
+    build.current_dir(&lane.root).env("CARGO_TARGET_DIR", &lane.target).stdin(Stdio::null());
+    ensure!(build.status().context("cannot start cargo")?.success(), "the device tests can't be built");
+    let program = lane.target.join("debug/bips-hw-tests");
+    // One of each: of the rest the backends' own tests tell the same.
+    let script = "BIPS_REQUIRE=dma-heap:system,udmabuf,drm:card0,v4l2:video0 exec \"$1\" --out /tmp/results \
+                  --device dma-heap:system --device udmabuf --device drm:card0 --device v4l2:video0 2>&1";
+    let told = lane.outcome(&[], &["sh", "-c", script, "sh", &program.to_string_lossy()])?;
+    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
+    told.demand(0).with_context(|| said.clone())?;
+    println!("        {}", said.lines().find(|line| line.starts_with("ok: ")).unwrap_or_default());
     Ok(())
 }
 
