@@ -635,10 +635,28 @@ fn name(status: i32) -> &'static str {
     unsafe { CStr::from_ptr(bips_status_name(status)) }.to_str().expect("ASCII")
 }
 
-fn open() -> (usize, usize) {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
-    (descriptors, maps.lines().filter(|line| line.contains("bips:")).count())
+/// What the process has of the system.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    descriptors: usize,
+    maps: usize,
+}
+
+impl Open {
+    fn now() -> Self {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        Self { descriptors, maps: maps.lines().filter(|line| line.contains("bips:")).count() }
+    }
+
+    /// Until all that came since is given back: of neither the fewer make up for the more of the other.
+    fn again(self) {
+        before_long(|| {
+            let now = Self::now();
+            let given_back = now.descriptors <= self.descriptors && now.maps <= self.maps;
+            if given_back { Ok(()) } else { Err(format!("{self:?} has become {now:?}")) }
+        });
+    }
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -718,7 +736,7 @@ fn by_one_thread(calls: u64) {
         caller.call();
     }
     caller.end_all();
-    let before = open();
+    let before = Open::now();
     for call in 0..calls {
         caller.call();
         if caller.handles.all().len() > 200 || call % 5000 == 4999 {
@@ -732,16 +750,13 @@ fn by_one_thread(calls: u64) {
     let listed: BTreeSet<_> = include_str!("../symbols.txt").lines().collect();
     let forgotten: Vec<_> = listed.iter().filter(|name| !caller.called.contains(*name)).collect();
     assert!(forgotten.is_empty(), "never called: {forgotten:?}");
-    before_long(|| {
-        let now = open();
-        if now <= before { Ok(()) } else { Err(format!("{before:?} has become {now:?}")) }
-    });
+    before.again();
 }
 
 /// They use, and end, each other's handles.
 fn by_several_threads(calls: u64) {
     let ground = Ground::new("several");
-    let before = open();
+    let before = Open::now();
     let callers: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=4)
             .map(|thread| {
@@ -761,8 +776,5 @@ fn by_several_threads(calls: u64) {
     });
     ground.caller(0, false).end_all();
     ground.tell(&callers, &["ok", "timeout", "closed", "invalid-argument"]);
-    before_long(|| {
-        let now = open();
-        if now <= before { Ok(()) } else { Err(format!("{before:?} has become {now:?}")) }
-    });
+    before.again();
 }
