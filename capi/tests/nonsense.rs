@@ -45,8 +45,11 @@ impl Handles {
         self.0.lock().unwrap()
     }
 
+    /// What a call gave, if it did.
     fn keep<T>(&self, handle: *mut T) {
-        self.all().push(handle.addr());
+        if !handle.is_null() {
+            self.all().push(handle.addr());
+        }
     }
 
     /// One of them, mostly of the right type and of those given last; sometimes a number that is near one, or any.
