@@ -4,7 +4,7 @@
 //! `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more.
 
 use bips_capi::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::ptr::{null, null_mut, without_provenance_mut};
@@ -36,23 +36,45 @@ impl Noise {
     }
 }
 
-/// Every handle that a call gave, of whatever type, to whatever thread.
+/// The handles that calls gave, of whatever type, to whatever thread.
 #[derive(Default, Clone)]
-struct Handles(Arc<Mutex<Vec<usize>>>);
+struct Handles(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// Not ended, as far as anybody noted.
+    alive: Vec<usize>,
+    /// Of those that have ended the last ones.
+    gone: VecDeque<usize>,
+}
 
 impl Handles {
-    fn all(&self) -> MutexGuard<'_, Vec<usize>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap()
+    }
+
+    fn alive(&self) -> usize {
+        self.known().alive.len()
     }
 
     /// What a call gave, if it did.
     fn keep<T>(&self, handle: *mut T) {
         if !handle.is_null() {
-            self.all().push(handle.addr());
+            self.known().alive.push(handle.addr());
         }
     }
 
-    /// One of them, mostly of the right type and of those given last; sometimes a number that is near one, or any.
+    /// What a call has ended.
+    fn end<T>(&self, handle: *mut T) {
+        let mut known = self.known();
+        known.alive.retain(|alive| *alive != handle.addr());
+        known.gone.push_back(handle.addr());
+        if known.gone.len() > 100 {
+            known.gone.pop_front();
+        }
+    }
+
+    /// One of them, mostly of the right type, alive, and of those given last; sometimes a number that is near one, or any.
     fn any<T>(&self, noise: &mut Noise) -> *mut T {
         const TYPES: [&str; 6] = [
             "bips_producer",
@@ -65,15 +87,17 @@ impl Handles {
         let name = std::any::type_name::<T>();
         let kind =
             TYPES.iter().position(|known| name.ends_with(&format!("::{known}"))).expect("a handle") + 1;
-        let all = self.all();
-        let right: Vec<usize> = all.iter().copied().filter(|handle| handle >> 56 == kind).collect();
+        let known = self.known();
+        let of_kind = |handle: &&usize| **handle >> 56 == kind;
+        let (alive, gone) = (known.alive.iter().rev().filter(of_kind), known.gone.iter().filter(of_kind));
         let number = match noise.below(24) {
             0 => 0,
             1 => noise.word() as usize,
-            2 if !all.is_empty() => noise.of(&all) ^ (1 << noise.below(64)),
-            3 if !all.is_empty() => noise.of(&all),
-            4..8 if !right.is_empty() => noise.of(&right),
-            _ => right.iter().rev().nth(noise.below(3) as usize).copied().unwrap_or(0),
+            2 if !known.alive.is_empty() => noise.of(&known.alive) ^ (1 << noise.below(64)),
+            3 if !known.alive.is_empty() => noise.of(&known.alive),
+            4..6 => gone.copied().nth(noise.below(10) as usize).unwrap_or(0),
+            6..9 => alive.copied().nth(noise.below(30) as usize).unwrap_or(0),
+            _ => alive.copied().take(noise.below(3) as usize + 1).last().unwrap_or(0),
         };
         without_provenance_mut(number)
     }
@@ -120,6 +144,16 @@ macro_rules! called {
         let answer = $function($($argument),*);
         $caller.note(stringify!($function), answer.status());
         answer
+    }};
+}
+
+/// The same with any handle, which it ends.
+macro_rules! ending {
+    ($caller:expr, $function:ident) => {{
+        let handle = $caller.handles.any(&mut $caller.noise);
+        if called!($caller, $function(handle)) == Status::BIPS_OK {
+            $caller.handles.end(handle);
+        }
     }};
 }
 
@@ -185,14 +219,14 @@ impl Caller {
         let shapes: [&[u64]; 5] = [&[4, 4], &[480, 640, 3], &[u64::MAX, 2], &[0], &[1; 8]];
         let shape = self.noise.of(&shapes);
         it.directory = self.directory();
-        match self.noise.below(4) {
-            0 => it.bytes = self.noise.of(&[1, 100, 5000, u64::MAX]),
-            1 => {
+        match self.noise.below(6) {
+            0..3 => it.bytes = self.noise.of(&[1, 100, 5000, u64::MAX]),
+            3 => {
                 it.shape = shape.as_ptr();
                 it.ndim = shape.len();
                 it.dtype = self.noise.of(&[null(), c"float32".as_ptr(), c"x".as_ptr()]);
             }
-            2 => {
+            4 => {
                 it.format = self.noise.of(&[c"RGB3".as_ptr(), c"NV12".as_ptr(), c"\xff".as_ptr()]);
                 it.width = self.noise.of(&[0, 16, 33, u32::MAX]);
                 it.height = self.noise.of(&[0, 16, 64]);
@@ -236,7 +270,7 @@ impl Caller {
 
     /// Ends everything, whatever it is.
     fn end_all(&mut self) {
-        let all = std::mem::take(&mut *self.handles.all());
+        let all = std::mem::take(&mut self.handles.known().alive);
         for handle in all {
             // SAFETY: handles, alive or not, of any type.
             unsafe {
@@ -271,8 +305,8 @@ impl Caller {
     #[allow(clippy::too_many_lines, reason = "a few lines for each function")]
     unsafe fn call_any(&mut self) {
         unsafe {
-            match self.noise.below(39) {
-                0 => {
+            match self.noise.below(40) {
+                0 | 39 => {
                     let (name, mut options) = (self.name(), self.producer_options());
                     let mut producer = null_mut();
                     let to = self.rarely(&mut producer);
@@ -312,7 +346,12 @@ impl Caller {
                     let fence = self.fence();
                     let fence = if self.noise.one_in(8) { &raw const fence } else { null() };
                     let to = self.rarely(&mut sequence);
-                    called!(self, bips_writable_frame_publish(frame, description.at(), fence, to));
+                    let status =
+                        called!(self, bips_writable_frame_publish(frame, description.at(), fence, to));
+                    // Of a wrong argument, or a description too new, it may be left.
+                    if !matches!(status, Status::BIPS_INVALID_ARGUMENT | Status::BIPS_UNSUPPORTED) {
+                        self.handles.end(frame);
+                    }
                 }
                 12..17 => {
                     let (consumer, timeout) = (self.handles.any(&mut self.noise), self.timeout());
@@ -330,7 +369,10 @@ impl Caller {
                 17..20 => {
                     let fence = self.fence();
                     let fence = if self.noise.one_in(8) { &raw const fence } else { null() };
-                    called!(self, bips_frame_release(self.handles.any(&mut self.noise), fence));
+                    let frame = self.handles.any(&mut self.noise);
+                    if called!(self, bips_frame_release(frame, fence)) != Status::BIPS_INVALID_ARGUMENT {
+                        self.handles.end(frame);
+                    }
                 }
                 20 if self.noise.one_in(2) => {
                     let (mut data, mut nbytes) = (null(), 0);
@@ -375,7 +417,7 @@ impl Caller {
                     }
                     self.handles.keep(view);
                 }
-                24 => _ = called!(self, bips_private_view_destroy(self.handles.any(&mut self.noise))),
+                24 => ending!(self, bips_private_view_destroy),
                 25 => {
                     if self.noise.one_in(3) {
                         return self.legacy_tensor();
@@ -395,7 +437,7 @@ impl Caller {
                         (*tensor).deleter.expect("every tensor has one")(tensor);
                     }
                 }
-                26 => _ = called!(self, bips_writable_frame_cancel(self.handles.any(&mut self.noise))),
+                26 => ending!(self, bips_writable_frame_cancel),
                 27 if self.noise.one_in(2) => {
                     let mut content = bips_capi::Content::default();
                     let to = self.rarely(&mut content);
@@ -450,12 +492,12 @@ impl Caller {
                     called!(self, bips_consumer_get_ending(consumer, ending));
                     called!(self, bips_consumer_poll_fd(consumer, fd));
                 }
-                32 => match self.noise.below(5) {
-                    4 => _ = called!(self, bips_consumer_close(self.handles.any(&mut self.noise))),
+                32 => match self.noise.below(12) {
+                    2..5 => _ = called!(self, bips_consumer_close(self.handles.any(&mut self.noise))),
                     0 => _ = called!(self, bips_producer_close(self.handles.any(&mut self.noise))),
-                    1 => _ = called!(self, bips_producer_destroy(self.handles.any(&mut self.noise))),
-                    2 => _ = called!(self, bips_consumer_destroy(self.handles.any(&mut self.noise))),
-                    _ => _ = called!(self, bips_timeline_destroy(self.handles.any(&mut self.noise))),
+                    1 => ending!(self, bips_producer_destroy),
+                    5..8 => ending!(self, bips_consumer_destroy),
+                    _ => ending!(self, bips_timeline_destroy),
                 },
                 33 => {
                     let (name, place) = (self.name(), self.directory());
@@ -761,7 +803,7 @@ fn by_one_thread(calls: u64) {
     let before = Open::now();
     for call in 0..calls {
         caller.call();
-        if caller.handles.all().len() > 200 || call % 5000 == 4999 {
+        if caller.handles.alive() > 200 || call % 5000 == 4999 {
             caller.end_all();
         }
     }
@@ -787,7 +829,7 @@ fn by_several_threads(calls: u64) {
                 scope.spawn(move || {
                     for _ in 0..calls {
                         caller.call();
-                        if caller.handles.all().len() > 200 {
+                        if caller.handles.alive() > 200 {
                             caller.end_all();
                         }
                     }
