@@ -599,7 +599,17 @@ unsafe extern "C" fn rises(_: *mut c_void, value: *mut u64) -> i32 {
     0
 }
 
+/// How often a device failed when it was asked.
+#[derive(Debug)]
+struct Failures {
+    value: AtomicU64,
+    wait: AtomicU64,
+}
+
+static FAILED: Failures = Failures { value: AtomicU64::new(0), wait: AtomicU64::new(0) };
+
 unsafe extern "C" fn fails(_: *mut c_void, _: *mut u64) -> i32 {
+    FAILED.value.fetch_add(1, Relaxed);
     5
 }
 
@@ -608,6 +618,7 @@ unsafe extern "C" fn sleeps(_: *mut c_void, _: u64, _: i64) -> i32 {
 }
 
 unsafe extern "C" fn sleeps_badly(_: *mut c_void, _: u64, _: i64) -> i32 {
+    FAILED.wait.fetch_add(1, Relaxed);
     7
 }
 
@@ -815,6 +826,11 @@ fn by_one_thread(calls: u64) {
     let done = |function| caller.answers.contains_key(&(function, Status::BIPS_OK as i32));
     let failed: Vec<_> = listed.into_iter().filter(|function| !done(function)).collect();
     assert!(failed.is_empty(), "never called, or never with success: {failed:?}");
+    for function in ["bips_writable_frame_publish", "bips_frame_release"] {
+        let system = caller.answers.contains_key(&(function, Status::BIPS_SYSTEM as i32));
+        assert!(system, "{function} never met a fence that fails");
+    }
+    assert!(FAILED.value.load(Relaxed) > 0 && FAILED.wait.load(Relaxed) > 0, "{FAILED:?}");
     before.again();
 }
 
