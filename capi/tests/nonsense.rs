@@ -133,6 +133,8 @@ struct Caller {
     /// Whether it is the only thread that ends handles: what belongs to one then stays there while it is used.
     alone: bool,
     answers: Answers,
+    /// Calls that another thread's call with the same handle excluded.
+    refused: u64,
 }
 
 /// How often each function answered what.
@@ -268,10 +270,12 @@ impl Caller {
         Room::of(self, it)
     }
 
-    /// Ends everything, whatever it is.
+    /// Ends everything, whatever it is. What another thread is in a call with stays.
     fn end_all(&mut self) {
         let all = std::mem::take(&mut self.handles.known().alive);
+        let mut stay = Vec::new();
         for handle in all {
+            let before = self.refused;
             // SAFETY: handles, alive or not, of any type.
             unsafe {
                 called!(self, bips_frame_release(without_provenance_mut(handle), null()));
@@ -281,12 +285,17 @@ impl Caller {
                 called!(self, bips_producer_destroy(without_provenance_mut(handle)));
                 called!(self, bips_timeline_destroy(without_provenance_mut(handle)));
             }
+            if self.refused > before {
+                stay.push(handle);
+            }
         }
+        self.handles.known().alive.append(&mut stay);
     }
 
     fn note(&mut self, function: &'static str, status: Status) {
         assert_ne!(status, Status::BIPS_INTERNAL, "{function}: {}", last());
         assert!(status == Status::BIPS_OK || !last().is_empty(), "{function} says nothing of {status:?}");
+        self.refused += u64::from(was_refused(status));
         *self.answers.entry((function, status as i32)).or_default() += 1;
     }
 
@@ -699,6 +708,11 @@ impl Room {
     }
 }
 
+/// Whether it came to nothing because of another thread's call.
+fn was_refused(status: Status) -> bool {
+    status == Status::BIPS_INVALID_ARGUMENT && last().starts_with("another thread is in a call")
+}
+
 fn last() -> String {
     // SAFETY: never null, and copied at once.
     unsafe { CStr::from_ptr(bips_last_error_message()) }.to_string_lossy().into_owned()
@@ -757,7 +771,7 @@ impl Ground {
     fn caller(&self, thread: u64, alone: bool) -> Caller {
         let place = CString::new(self.directory.to_str().unwrap()).unwrap();
         let noise = Noise((self.seed + thread).max(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Caller { noise, handles: self.handles.clone(), place, alone, answers: Answers::new() }
+        Caller { noise, handles: self.handles.clone(), place, alone, answers: Answers::new(), refused: 0 }
     }
 
     /// Says what the calls came to, and that they came to `wanted` too.
@@ -857,5 +871,8 @@ fn by_several_threads(calls: u64) {
     });
     ground.caller(0, false).end_all();
     ground.tell(&callers, &["ok", "timeout", "closed", "invalid-argument"]);
+    let refused: u64 = callers.iter().map(|caller| caller.refused).sum();
+    println!("{refused} calls refused while another thread was in one");
+    assert!(refused > 0, "no two threads ever met at a handle that is for one at a time");
     before.again();
 }
