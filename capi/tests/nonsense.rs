@@ -1,9 +1,11 @@
 //! The C functions called in random order with random arguments: any handle, of any type, alive or not; structures of any
-//! size; text that is none; timelines of devices that fail; by one thread, and by several with the same handles. Every call
-//! answers with a status and a message, nothing crashes, and in the end all is given back.
+//! size; text that is none; timelines of devices that fail; from within the functions that bips calls; by one thread, and by
+//! several with the same handles. Every call answers with a status and a message, nothing crashes, and in the end all is
+//! given back. With several threads the seed repeats what each calls, not who comes first.
 //! `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more.
 
 use bips_capi::*;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::PathBuf;
@@ -594,7 +596,25 @@ impl Caller {
     }
 }
 
+thread_local! {
+    /// Calls from within a call: from the functions that bips was given.
+    static WITHIN: RefCell<Option<Caller>> = const { RefCell::new(None) };
+}
+
+/// In one of those: calls any function, with any handle, also of what the call around it is about.
+fn calls_too() {
+    WITHIN.with(|within| {
+        // Not from within a call from within.
+        if let Ok(mut within) = within.try_borrow_mut()
+            && let Some(caller) = &mut *within
+        {
+            caller.call();
+        }
+    });
+}
+
 unsafe extern "C" fn done(_: *mut c_void, value: *mut u64) -> i32 {
+    calls_too();
     // SAFETY: the library passes a place for it.
     unsafe { value.write(u64::MAX) };
     0
@@ -603,6 +623,7 @@ unsafe extern "C" fn done(_: *mut c_void, value: *mut u64) -> i32 {
 /// A device that goes on whenever it is asked.
 unsafe extern "C" fn rises(_: *mut c_void, value: *mut u64) -> i32 {
     static STANDS: AtomicU64 = AtomicU64::new(0);
+    calls_too();
     // SAFETY: the library passes a place for it.
     unsafe { value.write(STANDS.fetch_add(1, Relaxed) % 5) };
     0
@@ -619,10 +640,12 @@ static FAILED: Failures = Failures { value: AtomicU64::new(0), wait: AtomicU64::
 
 unsafe extern "C" fn fails(_: *mut c_void, _: *mut u64) -> i32 {
     FAILED.value.fetch_add(1, Relaxed);
+    calls_too();
     5
 }
 
 unsafe extern "C" fn sleeps(_: *mut c_void, _: u64, _: i64) -> i32 {
+    calls_too();
     0
 }
 
@@ -637,10 +660,12 @@ static ENDED: AtomicU64 = AtomicU64::new(0);
 
 unsafe extern "C" fn ends(_: *mut c_void) {
     ENDED.fetch_add(1, Relaxed);
+    calls_too();
 }
 
 #[allow(clippy::multiple_unsafe_ops_per_block, reason = "one after another of what the library passes")]
 unsafe extern "C" fn tell_name(name: *const c_char, told: *mut c_void) {
+    calls_too();
     // SAFETY: a text, and the counter that was passed.
     unsafe {
         assert!(!CStr::from_ptr(name).is_empty());
@@ -650,6 +675,7 @@ unsafe extern "C" fn tell_name(name: *const c_char, told: *mut c_void) {
 
 #[allow(clippy::multiple_unsafe_ops_per_block, reason = "one after another of what the library passes")]
 unsafe extern "C" fn tell_check(check: *const Check, told: *mut c_void) {
+    calls_too();
     // SAFETY: a check, and the counter that was passed.
     unsafe {
         assert!(!CStr::from_ptr((*check).name).is_empty() && (*check).size == size_of::<Check>());
@@ -774,6 +800,11 @@ impl Ground {
         Caller { noise, handles: self.handles.clone(), place, alone, answers: Answers::new(), refused: 0 }
     }
 
+    /// Has this thread call from within its calls too, until it takes the caller back.
+    fn within(&self, thread: u64) {
+        WITHIN.set(Some(self.caller(thread, false)));
+    }
+
     /// Says what the calls came to, and that they came to `wanted` too.
     fn tell(&self, callers: &[Caller], wanted: &[&str]) {
         let mut counts = BTreeMap::<i32, u64>::new();
@@ -826,6 +857,7 @@ fn by_one_thread(calls: u64) {
     }
     caller.end_all();
     let before = Open::now();
+    ground.within(100);
     for call in 0..calls {
         caller.call();
         if caller.handles.alive() > 200 || call % 5000 == 4999 {
@@ -833,6 +865,11 @@ fn by_one_thread(calls: u64) {
         }
     }
     caller.end_all();
+    let within = WITHIN.take().expect("put there above");
+    let answers: u64 = within.answers.values().sum();
+    println!("{answers} calls from within calls");
+    assert!(within.answers.keys().any(|(_, status)| *status == Status::BIPS_OK as i32));
+    caller.end_all(); // what those made when timelines ended
     let wanted =
         ["ok", "timeout", "closed", "not-found", "invalid-argument", "too-many-held", "name-taken", "system"];
     ground.tell(std::slice::from_ref(&caller), &wanted);
@@ -856,13 +893,16 @@ fn by_several_threads(calls: u64) {
         let threads: Vec<_> = (1..=4)
             .map(|thread| {
                 let mut caller = ground.caller(thread, false);
+                let ground = &ground;
                 scope.spawn(move || {
+                    ground.within(100 + thread);
                     for _ in 0..calls {
                         caller.call();
                         if caller.handles.alive() > 200 {
                             caller.end_all();
                         }
                     }
+                    WITHIN.take();
                     caller
                 })
             })
