@@ -208,6 +208,8 @@ pub enum AcquireError {
     Forked,
     /// The system refused the CPU the slot it asked for; the slot is free again.
     Memory,
+    /// The pool has no slot of this index.
+    NoSuchSlot,
 }
 
 impl AcquireError {
@@ -218,6 +220,7 @@ impl AcquireError {
             Self::Closed => ErrorKind::Closed,
             Self::Forked => ErrorKind::Forked,
             Self::Memory => ErrorKind::System,
+            Self::NoSuchSlot => ErrorKind::InvalidArgument,
         }
     }
 }

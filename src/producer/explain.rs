@@ -35,13 +35,15 @@ impl Inner {
         if self.history > 0 {
             holders.push(format!("{} are kept as history", self.history));
         }
+        // Whoever asked for one slot by its index may have asked for the only one that is taken.
+        let taken = match self.free().map_or(0, u64::count_ones) {
+            free if free == 0 || holders.is_empty() => {
+                format!("all {} slots of {}", self.pool.len(), self.name)
+            }
+            free => format!("{} of {} slots of {}", self.pool.len() - free, self.pool.len(), self.name),
+        };
         let holders = if holders.is_empty() { "freed just now".into() } else { holders.join(", ") };
-        format!(
-            "all {} slots of {} are taken: {holders}; {}",
-            self.pool.len(),
-            self.name,
-            self.what_helps(own, &consumers, &stopped)
-        )
+        format!("{taken} are taken: {holders}; {}", self.what_helps(own, &consumers, &stopped))
     }
 
     /// What helps against what there is, the nearest first.

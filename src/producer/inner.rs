@@ -143,13 +143,53 @@ impl Inner {
                         tracing::warn!(stream = %self.name, pid, label, "consumer put out: it held the producer up");
                     }
                 }
-                Acquired::Violation(seat) => {
-                    let pid = state.publisher.port(seat).map(|contact| contact.peer.pid);
-                    self.put_out(state, seat);
-                    tracing::warn!(stream = %self.name, pid, "consumer broke the protocol");
-                }
+                Acquired::Violation(seat) => self.put_out_for_nonsense(state, seat),
             }
         }
+    }
+
+    /// The same for one slot alone.
+    pub(super) fn look_at(&self, slot: u32) -> Result<bool, AcquireError> {
+        if slot >= self.pool.len() {
+            return Err(AcquireError::NoSuchSlot);
+        }
+        self.scanned(|publisher| match publisher.acquire_at(slot) {
+            Acquired::Slot(_) => Ok(true),
+            Acquired::Full => Ok(false),
+            Acquired::Violation(seat) => Err(seat),
+        })
+    }
+
+    /// The slots that could be acquired now.
+    pub(super) fn free(&self) -> Result<u64, AcquireError> {
+        self.scanned(Publisher::free)
+    }
+
+    /// What a look at all seats found, once those are gone that say nonsense.
+    fn scanned<T>(
+        &self,
+        mut look: impl FnMut(&mut Publisher<Contact>) -> Result<T, SeatId>,
+    ) -> Result<T, AcquireError> {
+        if self.is_forked() {
+            return Err(AcquireError::Forked);
+        }
+        loop {
+            let mut state = self.lock();
+            if state.publisher.is_closed() {
+                return Err(AcquireError::Closed);
+            }
+            match look(&mut state.publisher) {
+                Ok(found) => return Ok(found),
+                Err(seat) => self.put_out_for_nonsense(state, seat),
+            }
+        }
+    }
+
+    #[cold]
+    fn put_out_for_nonsense(&self, state: MutexGuard<'_, State>, seat: SeatId) {
+        let pid = state.publisher.port(seat).map(|contact| contact.peer.pid);
+        self.put_out(state, seat);
+        tracing::warn!(stream = %self.name, pid, "consumer broke the protocol");
     }
 
     /// Removes a seat at once, and ends its connection.

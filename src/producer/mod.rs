@@ -2,6 +2,7 @@
 
 mod announced;
 mod builder;
+mod by_index;
 mod explain;
 mod frame_mut;
 mod host;
@@ -117,6 +118,14 @@ impl Producer {
                 format!("the producer of {} is closed; make a new one", self.inner.name),
             ),
             AcquireError::Forked => Error::forked(),
+            AcquireError::NoSuchSlot => Error::new(
+                error.kind(),
+                format!(
+                    "the pool of {} has slots 0 to {}; use one of those",
+                    self.inner.name,
+                    self.inner.pool.len() - 1
+                ),
+            ),
         }
     }
 

@@ -45,22 +45,53 @@ impl<P> Publisher<P> {
             if let Some(slot) = self.take_hottest() {
                 return Acquired::Slot(slot);
             }
-            if !self.evict(&busy) {
+            if !self.evict(&busy, mask(self.slots)) {
                 break;
             }
         }
         Acquired::Full
     }
 
+    /// Takes this very slot. Unread frames of keep-last seats are evicted as far as that frees it, and no others.
+    /// That it is taken says nothing about the others, so nobody is called to account for it.
+    pub(crate) fn acquire_at(&mut self, slot: u32) -> Acquired {
+        for _ in 0..=RING {
+            let busy = match self.scan() {
+                Ok(busy) => busy,
+                Err(id) => return Acquired::Violation(id),
+            };
+            reach(Step::AcquireScanned);
+            self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
+            if self.known_free & bit(slot) != 0 {
+                self.take(slot);
+                return Acquired::Slot(slot);
+            }
+            if !self.evict(&busy, bit(slot)) {
+                break;
+            }
+        }
+        Acquired::Full
+    }
+
+    /// The slots that an acquire could take as things are, evictions included; bit i is slot i.
+    pub(crate) fn free(&mut self) -> Result<u64, SeatId> {
+        let busy = self.scan()?;
+        Ok(!busy.firm & mask(self.slots))
+    }
+
     /// Of the slots known to be free takes the one published last.
     fn take_hottest(&mut self) -> Option<u32> {
         let slot = self.hottest(self.known_free)?;
+        self.take(slot);
+        Some(slot)
+    }
+
+    fn take(&mut self, slot: u32) {
         self.known_free &= !bit(slot);
         self.full_since = 0;
         self.none_since = 0;
         self.hold(slot);
         reach(Step::AcquireHeld);
-        Some(slot)
     }
 
     /// Of these slots the one published last.
@@ -114,15 +145,15 @@ impl<P> Publisher<P> {
         Ok(busy)
     }
 
-    /// Takes the oldest unread frame away from keep-last seats whose slot nobody else keeps, with what is older.
-    /// False: eviction can free nothing. True: something has changed, look again.
-    fn evict(&mut self, busy: &Busy) -> bool {
+    /// Takes the oldest unread frame in one of the `wanted` slots away from keep-last seats whose slot nobody else
+    /// keeps, with what is older. False: eviction can free nothing. True: something has changed, look again.
+    fn evict(&mut self, busy: &Busy, wanted: u64) -> bool {
         let oldest = self.tail.saturating_sub(u64::from(self.slots));
         let victim = (oldest..self.tail).find(|sequence| {
             let slot = self.ring[*sequence as usize % RING];
             // A slot can lie behind several of the last sequences; only the newest is what it holds now.
             let current = self.last_use[slot as usize] == sequence + 1;
-            current && bit(slot) & busy.firm == 0 && bit(slot) & busy.unread != 0
+            current && bit(slot) & busy.firm == 0 && bit(slot) & busy.unread & wanted != 0
         });
         let Some(victim) = victim else {
             return false;

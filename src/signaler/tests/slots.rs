@@ -129,3 +129,40 @@ fn the_producers_own_views_keep_a_slot() {
     stream.publisher.unhold(slot);
     assert!(stream.acquire().is_some() && stream.acquire().is_some());
 }
+
+#[test]
+fn a_slot_by_its_index() {
+    let mut stream = Stream::new(4, 2, 0);
+    let (_, reader, _) = stream.join(Policy::Reliable);
+    for slot in [2, 0, 3] {
+        assert_eq!(stream.publisher.acquire_at(slot), Acquired::Slot(slot));
+        assert_eq!(stream.publisher.acquire_at(slot), Acquired::Full, "it is being written");
+        stream.clock += 1_000_000;
+        stream.publisher.publish(slot, at(stream.clock), None);
+        assert_eq!(stream.publisher.acquire_at(slot), Acquired::Full, "it is not read");
+    }
+    assert_eq!(stream.publisher.free(), Ok(0b0010));
+    let first = reader.take().unwrap().unwrap();
+    assert_eq!(first.slot, 2);
+    assert_eq!(stream.publisher.acquire_at(2), Acquired::Full, "it is leased");
+    reader.release(2);
+    assert_eq!(stream.publisher.free(), Ok(0b0110));
+    assert_eq!(stream.publisher.acquire_at(2), Acquired::Slot(2));
+    assert_eq!(stream.publisher.free(), Ok(0b0010));
+    assert_eq!(stream.acquire(), Some(1), "any other is still to be had");
+}
+
+#[test]
+fn a_slot_by_its_index_takes_no_more_from_keep_last_than_it_must() {
+    let mut stream = Stream::new(4, 2, 0);
+    let (_, lossy, _) = stream.join(Policy::KeepLast(4));
+    for slot in 0..4 {
+        assert_eq!(stream.publisher.acquire_at(slot), Acquired::Slot(slot));
+        stream.clock += 1_000_000;
+        stream.publisher.publish(slot, at(stream.clock), None);
+    }
+    assert_eq!(stream.publisher.free(), Ok(0b1111), "all can be given up");
+    assert_eq!(stream.publisher.acquire_at(1), Acquired::Slot(1));
+    assert_eq!(stream.publisher.evicted(), 2, "that frame, and what is older");
+    assert_eq!([sequence(&lossy), sequence(&lossy), sequence(&lossy)], [Some(2), Some(3), None]);
+}
