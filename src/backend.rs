@@ -1,10 +1,11 @@
 //! The contract of a memory provider. `tests/conformance` is the same contract as cases.
 
 use crate::describe::Content;
-use crate::handle::{Access, ExternalHandle};
+use crate::handle::{Access, ExternalHandle, ForeignKind};
 use crate::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,6 +164,24 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// `Protocol` when the handle isn't what it should be.
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>>;
+
+    /// Whether it can publish from memory of this kind that somebody else made.
+    fn adopts(&self, _kind: ForeignKind) -> bool {
+        false
+    }
+
+    /// Opens one memory object that somebody else made, for this process to publish from. Untrusted like an import, but a
+    /// mistake in it is the caller's, who is told the next step. With `writable` false consumers must not be able to
+    /// write where this kind can prevent that.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it isn't what [`adopts`](Backend::adopts) stands for, or consumers would refuse it.
+    fn adopt(&self, _fd: OwnedFd, _writable: bool) -> Result<Arc<dyn Memory>> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} publishes only from memory of its own", self.info().kind),
+        ))
+    }
 
     /// The same kind of memory from a source that the user names after a colon, as in `dma-heap:linux,cma`. `None` by
     /// kinds that have no such choice, and for names no source can have. That it isn't there is for

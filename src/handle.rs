@@ -58,3 +58,46 @@ impl ExternalHandle {
         }
     }
 }
+
+/// What a descriptor is that somebody else made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForeignKind {
+    /// A memfd.
+    Memfd,
+    /// A dma-buf, of any driver.
+    DmaBuf,
+}
+
+impl std::fmt::Display for ForeignKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memfd => "a memfd",
+            Self::DmaBuf => "a dma-buf",
+        })
+    }
+}
+
+/// A slot's memory that somebody else made: a camera's driver, a decoder, a compositor. See
+/// [`Producer::adopt`](crate::Producer::adopt).
+#[derive(Debug)]
+pub struct ForeignBuffer {
+    pub(crate) kind: ForeignKind,
+    pub(crate) fd: OwnedFd,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl ForeignBuffer {
+    /// The `len` bytes from `offset` of a dma-buf, which are whole pages.
+    pub fn dma_buf(fd: OwnedFd, offset: u64, len: u64) -> Self {
+        Self { kind: ForeignKind::DmaBuf, fd, offset, len }
+    }
+
+    /// The `len` bytes from `offset` of a memfd, which are whole pages. It must have pages behind all of its bytes and be
+    /// sealed with `F_SEAL_SHRINK` and `F_SEAL_GROW`. Here it is sealed against further seals and, unless consumers may
+    /// write, against new writers; mappings made before survive that. So it can be adopted once.
+    pub fn memfd(fd: OwnedFd, offset: u64, len: u64) -> Self {
+        Self { kind: ForeignKind::Memfd, fd, offset, len }
+    }
+}

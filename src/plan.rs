@@ -1,6 +1,7 @@
 //! Which memory serves everyone, and why not the others.
 
 use crate::backend::{Backend, Layout, Requirements};
+use crate::handle::ForeignKind;
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
@@ -46,21 +47,54 @@ impl Registry {
         self.backends.iter()
     }
 
+    fn unknown(&self, kind: &str) -> Error {
+        let known: Vec<_> = self.backends.iter().map(|backend| backend.info().kind.as_str()).collect();
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{kind:?} is no memory kind of this build; use \"auto\" or one of: {}", known.join(", ")),
+        )
+    }
+
+    /// Who publishes from memory that somebody else made: `kind`, or for `auto` the first that does.
+    pub(crate) fn adopter(&self, kind: &str, foreign: ForeignKind) -> Result<Arc<dyn Backend>> {
+        let adopts = |backend: &Arc<dyn Backend>| backend.adopts(foreign);
+        let able = || {
+            let able: Vec<_> = self.backends.iter().filter(|backend| adopts(backend)).collect();
+            match able.first() {
+                Some(backend) => format!("use \"auto\", which takes {}", backend.info().kind),
+                None => "add a backend to the registry that does".into(),
+            }
+        };
+        if kind == "auto" {
+            return self.backends.iter().find(|backend| adopts(backend)).cloned().ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "no memory kind here publishes from {foreign} that somebody else made; {}",
+                        able()
+                    ),
+                )
+            });
+        }
+        let backend = self.get(kind).ok_or_else(|| self.unknown(kind))?;
+        if adopts(&backend) {
+            return Ok(backend);
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{kind} does not publish from {foreign} that somebody else made; {}", able()),
+        ))
+    }
+
     /// Finds memory of `kind`, or of any kind for `auto`, that meets the requirements.
     ///
     /// # Errors
     /// `InvalidArgument` for a kind this registry doesn't know; `Unsupported` with every candidate's reason.
     pub fn plan(&self, kind: &str, requirements: &Requirements) -> Result<Planned> {
-        let known = || {
-            self.backends.iter().map(|backend| backend.info().kind.as_str()).collect::<Vec<_>>().join(", ")
-        };
         let candidates: Vec<_> =
             if kind == "auto" { self.backends.clone() } else { self.get(kind).into_iter().collect() };
         if candidates.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("{kind:?} is no memory kind of this build; use \"auto\" or one of: {}", known()),
-            ));
+            return Err(self.unknown(kind));
         }
         let mut reasons = Vec::new();
         for backend in candidates {

@@ -198,6 +198,26 @@ impl Content {
         Ok(content)
     }
 
+    /// The same image with a DRM format modifier: not in rows, but as a device tiles or compresses it. As a tensor it is
+    /// its bytes then, unless the modifier is 0, linear.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what is no image, and for the modifier that stands for none (`DRM_FORMAT_MOD_INVALID`).
+    pub fn with_modifier(mut self, modifier: u64) -> Result<Self> {
+        const INVALID: u64 = 0x00ff_ffff_ffff_ffff;
+        if self.fourcc.is_none() || modifier == INVALID {
+            return Err(Error::invalid(format!(
+                "{modifier:#x} can't be the modifier of this; give that of an image's format, or leave it out"
+            )));
+        }
+        self.modifier = modifier;
+        if modifier != 0 {
+            let bytes = Self::bytes(self.nbytes)?;
+            (self.dtype, self.shape, self.strides) = (bytes.dtype, bytes.shape, bytes.strides);
+        }
+        Ok(self)
+    }
+
     /// Gives the tensor the stride of the planes; false when no one stride serves.
     fn restride(&mut self) -> bool {
         let [first, others @ ..] = self.planes() else { return false };

@@ -1,7 +1,7 @@
 //! From wishes to a living producer.
 
 use super::inner::{Inner, Parts};
-use super::{OnStall, Producer};
+use super::{OnStall, Producer, adopt};
 use crate::backend::{Backend, Requirements, Usage};
 use crate::consumer::{DEFAULT_SPIN, single_cpu};
 use crate::handle::Access;
@@ -9,7 +9,7 @@ use crate::plan::Registry;
 use crate::pool::Pool;
 use crate::session::{Claim, Server};
 use crate::stream::{AccessRule, StreamName};
-use crate::{Content, DType, Error, Fourcc, MAX_SLOTS, Result};
+use crate::{Content, DType, Error, ForeignBuffer, Fourcc, MAX_SLOTS, Result};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +23,8 @@ pub struct ProducerBuilder {
     usage: Usage,
     content: Option<Result<Content>>,
     exact: bool,
-    slots: u32,
+    slots: Option<u32>,
+    adopted: Option<Vec<ForeignBuffer>>,
     access: AccessRule,
     writable: bool,
     reliable: bool,
@@ -43,7 +44,8 @@ impl ProducerBuilder {
             usage: Usage::CPU,
             content: None,
             exact: true,
-            slots: 4,
+            slots: None,
+            adopted: None,
             access: AccessRule::Owner,
             writable: false,
             reliable: true,
@@ -53,6 +55,12 @@ impl ProducerBuilder {
             directory: None,
             spin: DEFAULT_SPIN,
         }
+    }
+
+    /// See [`Producer::adopt`].
+    pub(super) fn adopted(mut self, buffers: Vec<ForeignBuffer>) -> Self {
+        self.adopted = Some(buffers);
+        self
     }
 
     /// The memory kinds to choose from.
@@ -116,10 +124,10 @@ impl ProducerBuilder {
         self
     }
 
-    /// Slots of the pool, 1 to 64; 4 by default.
+    /// Slots of the pool, 1 to 64; 4 by default, and of a pool that was adopted as many as there are buffers.
     #[must_use]
     pub fn slots(mut self, slots: u32) -> Self {
-        self.slots = slots;
+        self.slots = Some(slots);
         self
     }
 
@@ -201,7 +209,16 @@ impl ProducerBuilder {
                 "the stream has no content; say what a slot holds: a tensor, an image, or bytes",
             ))
         })?;
-        let slots = self.slots;
+        let given = self.adopted.as_ref().map(Vec::len);
+        let slots = match (given, self.slots) {
+            (None, slots) => slots.unwrap_or(4),
+            (Some(given), Some(slots)) if given != slots as usize => {
+                return Err(Error::invalid(format!(
+                    "{given} buffers are no pool of {slots} slots; leave out the number of slots"
+                )));
+            }
+            (Some(given), _) => u32::try_from(given).unwrap_or(u32::MAX),
+        };
         if !(1..=MAX_SLOTS).contains(&slots) {
             return Err(Error::invalid(format!("{slots} slots were asked for; a pool has 1 to {MAX_SLOTS}")));
         }
@@ -224,14 +241,24 @@ impl ProducerBuilder {
         let on_stall = self.on_stall.checked()?;
         let Self { exact, usage, writable, .. } = self;
         let requirements = Requirements { content, exact, slots, usage, writable };
-        let planned = self.registry.plan(&self.memory, &requirements)?;
-        // As the memory has it: a driver may want the rows of an image apart.
-        let content = planned.layout.content;
-        content.fits(planned.layout.slot_bytes)?;
-
-        let claim = Claim::take(self.directory.as_deref(), &name)?;
-        let allocations = planned.backend.allocate(&planned.layout, slots)?;
-        let pool = Pool::new(allocations, planned.backend.info(), planned.layout.slot_bytes, Access::Write)?;
+        let (claim, pool, content) = match self.adopted {
+            Some(buffers) => {
+                let backend = adopt::backend(&self.registry, &self.memory, &buffers)?;
+                // The name first: buffers are changed for good by being adopted.
+                let claim = Claim::take(self.directory.as_deref(), &name)?;
+                (claim, adopt::pool(&*backend, buffers, &requirements)?, content)
+            }
+            None => {
+                let planned = self.registry.plan(&self.memory, &requirements)?;
+                let slot_bytes = planned.layout.slot_bytes;
+                // As the memory has it: a driver may want the rows of an image apart.
+                let content = planned.layout.content;
+                content.fits(slot_bytes)?;
+                let claim = Claim::take(self.directory.as_deref(), &name)?;
+                let allocations = planned.backend.allocate(&planned.layout, slots)?;
+                (claim, Pool::new(allocations, planned.backend.info(), slot_bytes, Access::Write)?, content)
+            }
+        };
         let inner = Arc::new(Inner::new(Parts {
             name,
             content,

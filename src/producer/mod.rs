@@ -1,5 +1,6 @@
 //! A producer: owns a pool and publishes frames.
 
+mod adopt;
 mod announced;
 mod builder;
 mod by_index;
@@ -20,7 +21,7 @@ use crate::session::{ConsumerInfo, Server};
 use crate::shm::Bell;
 use crate::sys::fork;
 use crate::wait::Deadline;
-use crate::{Content, Error, Result, Wait};
+use crate::{Content, Error, ForeignBuffer, Result, Wait};
 use inner::Inner;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +58,20 @@ impl Producer {
     /// Begins to describe a producer of the stream `name`: 1 to 100 of `[A-Za-z0-9._-]`, `/` for nesting.
     pub fn builder(name: impl Into<String>) -> ProducerBuilder {
         ProducerBuilder::new(name.into())
+    }
+
+    /// Begins to describe a producer whose slots are buffers that somebody else made, one each, in this order: a camera's
+    /// (`VIDIOC_EXPBUF`), a decoder's, a compositor's. Nothing is copied. Say what they hold, with
+    /// [`Content::image_in_planes`] for strides and offsets and [`Content::with_modifier`] for tiling, and use
+    /// [`Producer::acquire_slot`] to publish the one that was filled.
+    ///
+    /// Whoever made a buffer can write to it at any time. The caller vouches that it does so only to slots that this
+    /// process has acquired: [`FrameMut::bytes_mut`] and [`Frame::bytes`](crate::Frame::bytes) rely on it.
+    ///
+    /// [`create`](ProducerBuilder::create) refuses, with `InvalidArgument`: buffers that are not what they were said to be,
+    /// too small, of no whole pages, or the same as another; see also [`ForeignBuffer::memfd`].
+    pub fn adopt(name: impl Into<String>, buffers: Vec<ForeignBuffer>) -> ProducerBuilder {
+        ProducerBuilder::new(name.into()).adopted(buffers)
     }
 
     /// Takes a free slot for writing, waiting for one as long as `wait` says.

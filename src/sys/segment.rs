@@ -78,11 +78,7 @@ impl Segment {
         let huge = mapping.settle(pages == Pages::HugeIfPossible);
         seal(&fd, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
         let made = then(fd.as_fd())?;
-        let mut seals = SealFlag::F_SEAL_SEAL;
-        if sharing == Sharing::ReadOnly {
-            seals |= future_write();
-        }
-        seal(&fd, seals)?;
+        seal(&fd, closing(sharing))?;
         Ok((Self { mapping, fd: Some(fd), huge }, made))
     }
 
@@ -98,6 +94,25 @@ impl Segment {
             usize::try_from(len).map_err(|_| Error::protocol("a segment larger than the address space"))?;
         let mapping = Mapping::new(&fd, size, sharing == Sharing::ReadWrite, false)?;
         Ok(Self { mapping, fd: keep.then_some(fd), huge: false })
+    }
+
+    /// Maps, for writing, a memfd that somebody else made, and makes of it what [`Segment::open`] demands of those who get
+    /// it. Its maker keeps what it has mapped.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, saying what its maker must do first.
+    pub fn adopt(fd: OwnedFd, sharing: Sharing) -> Result<Self> {
+        let len = adoptable(fd.as_fd(), sharing)?;
+        let size = usize::try_from(len)
+            .map_err(|_| Error::invalid("this memfd is larger than the address space; use smaller ones"))?;
+        let mapping = Mapping::new(&fd, size, true, false)?;
+        let seals = SealFlag::from_bits_retain(
+            fcntl(&fd, FcntlArg::F_GET_SEALS).map_err(|errno| Error::system("asking for seals", errno))?,
+        );
+        if !seals.contains(SealFlag::F_SEAL_SEAL) {
+            seal(&fd, closing(sharing))?;
+        }
+        Ok(Self { mapping, fd: Some(fd), huge: false })
     }
 
     /// First byte.
@@ -150,6 +165,14 @@ impl Segment {
 /// `F_SEAL_FUTURE_WRITE`, which nix does not name.
 fn future_write() -> SealFlag {
     SealFlag::from_bits_retain(libc::F_SEAL_FUTURE_WRITE)
+}
+
+/// The last seals: consumers must not be able to add any to spite each other.
+fn closing(sharing: Sharing) -> SealFlag {
+    match sharing {
+        Sharing::ReadOnly => SealFlag::F_SEAL_SEAL | future_write(),
+        Sharing::ReadWrite => SealFlag::F_SEAL_SEAL,
+    }
 }
 
 fn seal(fd: &OwnedFd, seals: SealFlag) -> Result<()> {
@@ -224,6 +247,48 @@ fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
     }
     tracing::trace!(fd = fd.as_raw_fd(), len, "segment accepted");
     Ok(())
+}
+
+/// The size of a memfd that can be published from.
+fn adoptable(fd: BorrowedFd<'_>, sharing: Sharing) -> Result<u64> {
+    let bad = |what: &str| Err(Error::invalid(format!("this memfd can't be published from: {what}")));
+    let tmpfs =
+        nix::sys::statfs::fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    let seals = match fcntl(fd, FcntlArg::F_GET_SEALS) {
+        Ok(seals) if tmpfs => SealFlag::from_bits_retain(seals),
+        _ => {
+            return bad(
+                "it is no memfd, or one of huge pages; make it by memfd_create with MFD_ALLOW_SEALING",
+            );
+        }
+    };
+    if !seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW) {
+        return bad(
+            "it could still shrink, and whoever reads it would be killed by SIGBUS; seal it with F_SEAL_SHRINK and \
+             F_SEAL_GROW first (fcntl F_ADD_SEALS)",
+        );
+    }
+    if seals.intersects(future_write() | SealFlag::F_SEAL_WRITE) {
+        return bad(
+            "it is sealed against writers already, and a producer maps its slots for writing; give it away before \
+             F_SEAL_FUTURE_WRITE, which is added here, and without F_SEAL_WRITE",
+        );
+    }
+    if sharing == Sharing::ReadOnly && seals.contains(SealFlag::F_SEAL_SEAL) {
+        return bad(
+            "it takes no more seals (F_SEAL_SEAL), so consumers could write to it; leave that seal out, or let consumers \
+             write (`writable`)",
+        );
+    }
+    let stat = fstat(fd).map_err(|errno| Error::system("fstat of a memfd", errno))?;
+    let len = stat.st_size.cast_unsigned();
+    if len == 0 {
+        return bad("it is empty; give it a size (ftruncate) before it is sealed");
+    }
+    if (stat.st_blocks.cast_unsigned()).saturating_mul(512) < len {
+        return bad("not all of it has memory behind it; call fallocate() over all of it first");
+    }
+    Ok(len)
 }
 
 #[cfg(test)]

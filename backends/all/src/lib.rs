@@ -7,7 +7,8 @@ pub use doctor::{Check, Report, Status, doctor};
 use bips::Registry;
 
 /// The names of all memory kinds, of those too that this release or this build doesn't have.
-pub const KINDS: [&str; 8] = ["memfd", "dma-heap", "udmabuf", "drm", "gbm", "vulkan", "cuda", "nvmm"];
+pub const KINDS: [&str; 9] =
+    ["memfd", "dma-heap", "udmabuf", "dma-buf", "drm", "gbm", "vulkan", "cuda", "nvmm"];
 
 /// All memory kinds of this build, in the order in which `auto` prefers them.
 pub fn registry() -> Registry {
@@ -18,7 +19,8 @@ pub fn registry() -> Registry {
     #[cfg(feature = "dma-buf")]
     let registry = registry
         .with(std::sync::Arc::new(bips_dma_buf::DmaHeap::new()))
-        .with(std::sync::Arc::new(bips_dma_buf::Udmabuf::new()));
+        .with(std::sync::Arc::new(bips_dma_buf::Udmabuf::new()))
+        .with(std::sync::Arc::new(bips_dma_buf::Foreign::new()));
     // What they make a dma-heap makes too, unless a display or GPU wants rows its own way: for who names them.
     #[cfg(feature = "drm")]
     let registry = registry

@@ -1,8 +1,9 @@
 use bips::sys::{Segment, SegmentMemory, Sharing};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Memory, Requirements, Result, Usage,
+    ForeignKind, Layout, Memory, Requirements, Result, Usage,
 };
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 /// Provider of sealed memfd memory.
@@ -80,6 +81,15 @@ impl Backend for Memfd {
         let segment = Segment::create("pool", layout.pool_bytes(slots)?, Sharing::of(layout.writable))?;
         let memory: Arc<dyn Memory> = Arc::new(SegmentMemory::new(segment, Access::Write));
         Ok(Allocation::one_after_another(&memory, layout, slots))
+    }
+
+    fn adopts(&self, kind: ForeignKind) -> bool {
+        kind == ForeignKind::Memfd
+    }
+
+    fn adopt(&self, fd: OwnedFd, writable: bool) -> Result<Arc<dyn Memory>> {
+        let segment = Segment::adopt(fd, Sharing::of(writable))?;
+        Ok(Arc::new(SegmentMemory::new(segment, Access::Write)))
     }
 
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {

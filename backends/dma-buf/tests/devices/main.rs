@@ -2,6 +2,7 @@
 //!
 //! Cases are left out with the reason where the machine lacks the device, unless `BIPS_REQUIRE` names `dma-buf`.
 
+mod adopt;
 mod bad_input;
 mod fences;
 mod limits;
@@ -83,6 +84,7 @@ fn child_process() {
     match role.as_str() {
         "identify" => limits::identify(&directory),
         "scribble" => limits::scribble(&directory),
+        "read" => adopt::read(&directory),
         "plan" => bad_input::plan_all(),
         role => panic!("no role {role}"),
     }
