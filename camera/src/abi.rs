@@ -181,6 +181,18 @@ pub(crate) struct Buffer {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+pub(crate) struct ExportBuffer {
+    pub(crate) kind: u32,
+    pub(crate) index: u32,
+    pub(crate) plane: u32,
+    pub(crate) flags: u32,
+    /// Written by the kernel.
+    pub(crate) fd: i32,
+    pub(crate) reserved: [u32; 11],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Fraction {
     pub(crate) numerator: u32,
     pub(crate) denominator: u32,
@@ -297,6 +309,7 @@ const _: () = {
     assert!(size_of::<RequestBuffers>() == 20);
     assert!(size_of::<PlaneBuffer>() == 64);
     assert!(size_of::<Buffer>() == 88);
+    assert!(size_of::<ExportBuffer>() == 64);
     assert!(size_of::<StreamParm>() == 204);
     assert!(size_of::<Input>() == 80);
     assert!(size_of::<FrameSizes>() == 44);
@@ -333,6 +346,7 @@ zeros!(
     RequestBuffers,
     PlaneBuffer,
     Buffer,
+    ExportBuffer,
     StreamParm,
     Input,
     FrameSizes,
@@ -349,6 +363,7 @@ nix::ioctl_readwrite!(g_fmt, b'V', 4, Format);
 nix::ioctl_readwrite!(s_fmt, b'V', 5, Format);
 nix::ioctl_readwrite!(reqbufs, b'V', 8, RequestBuffers);
 nix::ioctl_readwrite!(qbuf, b'V', 15, Buffer);
+nix::ioctl_readwrite!(expbuf, b'V', 16, ExportBuffer);
 nix::ioctl_readwrite!(dqbuf, b'V', 17, Buffer);
 nix::ioctl_write_ptr!(streamon, b'V', 18, i32);
 nix::ioctl_write_ptr!(streamoff, b'V', 19, i32);

@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A video capture device.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Device {
     pub(crate) kind: u32,
     card: String,
     driver: String,
+    /// Inodes of the buffers of its own that the driver has made and lent, by index; see [`Device::lend`].
+    lent: Mutex<Vec<u64>>,
 }
 
 /// What frames are like.
@@ -101,7 +104,14 @@ impl Device {
                 text(&found.card)
             )));
         }
-        Ok(Self { file, path: path.into(), kind, card: text(&found.card), driver: text(&found.driver) })
+        Ok(Self {
+            file,
+            path: path.into(),
+            kind,
+            card: text(&found.card),
+            driver: text(&found.driver),
+            lent: Mutex::default(),
+        })
     }
 
     /// Where it was opened.
@@ -117,6 +127,10 @@ impl Device {
     /// The name of its driver.
     pub fn driver(&self) -> &str {
         &self.driver
+    }
+
+    pub(crate) fn lent(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn failed(&self, doing: &str, errno: Errno) -> Error {

@@ -56,6 +56,8 @@ pub struct Ways {
     pub user_ptr: bool,
     /// As dma-bufs.
     pub dma_buf: bool,
+    /// Not at all: it makes its own, which it lends.
+    pub own: bool,
 }
 
 impl Ways {
@@ -64,6 +66,7 @@ impl Ways {
         match way {
             Way::UserPtr => self.user_ptr,
             Way::DmaBuf => self.dma_buf,
+            Way::Own => self.own,
         }
     }
 }
@@ -83,15 +86,22 @@ impl Device {
             return Ok(Ways {
                 user_ptr: can & abi::BUF_CAP_USERPTR != 0,
                 dma_buf: can & abi::BUF_CAP_DMABUF != 0,
+                own: can & abi::BUF_CAP_MMAP != 0,
             });
         }
         // Linux before 4.20 doesn't tell; then it is tried.
         let tried = |memory| self.request(memory, 1).is_ok() && self.request(memory, 0).is_ok();
-        Ok(Ways { user_ptr: tried(abi::MEMORY_USERPTR), dma_buf: tried(abi::MEMORY_DMABUF) })
+        Ok(Ways {
+            user_ptr: tried(abi::MEMORY_USERPTR),
+            dma_buf: tried(abi::MEMORY_DMABUF),
+            own: tried(abi::MEMORY_MMAP),
+        })
     }
 
     /// The number of buffers granted, and what the driver says it can do.
-    fn request(&self, memory: u32, count: u32) -> nix::Result<(u32, u32)> {
+    pub(crate) fn request(&self, memory: u32, count: u32) -> nix::Result<(u32, u32)> {
+        // Whatever it made before it makes anew, or forgets.
+        self.lent().clear();
         let mut request =
             abi::RequestBuffers { count, kind: self.kind, memory, ..abi::RequestBuffers::zeros() };
         sys::request_buffers(&self.file, &mut request)?;
@@ -106,6 +116,9 @@ impl<T: Target> Queue<T> {
     /// `Unsupported` where the driver doesn't take memory this way, or not so many buffers; `System` (busy).
     pub fn new(device: Device, way: Way, planes: usize, buffers: u32) -> Result<Self> {
         let memory = memory(way);
+        if way == Way::Own {
+            return Self::of_lent(device, planes, buffers);
+        }
         let request = |count| {
             device.request(memory, count).map_err(|errno| match errno {
                 Errno::EINVAL => Error::new(
@@ -117,17 +130,29 @@ impl<T: Target> Queue<T> {
         };
         let (granted, _) = request(buffers)?;
         if granted != buffers {
+            return Err(device.another_number(granted, buffers));
+        }
+        Ok(Self::over(device, way, planes, buffers))
+    }
+
+    /// The buffers are there already.
+    fn of_lent(device: Device, planes: usize, buffers: u32) -> Result<Self> {
+        let lent = device.lent().len();
+        if lent == 0 || lent != buffers as usize {
             return Err(Error::new(
-                ErrorKind::Unsupported,
+                ErrorKind::InvalidArgument,
                 format!(
-                    "the driver of {} works with {granted} buffers, not with {buffers}; use --slots {}",
-                    device.path().display(),
-                    if granted > buffers { granted + 2 } else { granted }
+                    "{} has lent {lent} buffers, not {buffers}; lend them just before",
+                    device.path().display()
                 ),
             ));
         }
-        let held = (0..granted).map(|_| None).collect();
-        Ok(Self { device: Some(device), way, planes: planes.min(abi::MAX_PLANES), held, queued: 0 })
+        Ok(Self::over(device, Way::Own, planes, buffers))
+    }
+
+    fn over(device: Device, way: Way, planes: usize, buffers: u32) -> Self {
+        let held = (0..buffers).map(|_| None).collect();
+        Self { device: Some(device), way, planes: planes.min(abi::MAX_PLANES), held, queued: 0 }
     }
 
     fn device(&self) -> &Device {
@@ -160,6 +185,14 @@ impl<T: Target> Queue<T> {
                 }
                 (Some(Place::DmaBuf { fd, len }), Way::DmaBuf) => {
                     (plane.at.fd, plane.length) = (fd.as_raw_fd(), len);
+                }
+                // The driver is told the index alone: what it means by that must be what the target is.
+                (Some(Place::Own { inode }), Way::Own) => {
+                    if device.lent().get(index as usize) != Some(&inode) {
+                        return Err(invalid(
+                            "is to be another than the driver's of that index; adopt its buffers in their order",
+                        ));
+                    }
                 }
                 _ => return Err(invalid("has memory of another kind than was said, or too few planes")),
             }
@@ -363,6 +396,7 @@ fn memory(way: Way) -> u32 {
     match way {
         Way::UserPtr => abi::MEMORY_USERPTR,
         Way::DmaBuf => abi::MEMORY_DMABUF,
+        Way::Own => abi::MEMORY_MMAP,
     }
 }
 
@@ -370,5 +404,6 @@ fn words(way: Way) -> &'static str {
     match way {
         Way::UserPtr => "memory by its address (V4L2_MEMORY_USERPTR), which memfd needs",
         Way::DmaBuf => "dma-bufs (V4L2_MEMORY_DMABUF)",
+        Way::Own => "to make buffers of its own (V4L2_MEMORY_MMAP)",
     }
 }

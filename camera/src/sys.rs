@@ -25,6 +25,7 @@ call! {
     get_format(Format) -> g_fmt,
     set_format(Format) -> s_fmt,
     request_buffers(abi::RequestBuffers) -> reqbufs,
+    export_buffer(abi::ExportBuffer) -> expbuf,
     get_parameters(abi::StreamParm) -> g_parm,
     set_parameters(abi::StreamParm) -> s_parm,
     enumerate_input(abi::Input) -> enuminput,

@@ -2,6 +2,7 @@
 
 use crate::Layout;
 use bips::{Error, ExternalHandle, FrameMut, Result};
+use nix::sys::stat::fstat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub enum Way {
     UserPtr,
     /// As a dma-buf (`V4L2_MEMORY_DMABUF`).
     DmaBuf,
+    /// Not at all: the slots are the driver's own buffers (`V4L2_MEMORY_MMAP`), which it lends as dma-bufs.
+    Own,
 }
 
 /// A piece of memory for a plane of a frame.
@@ -31,6 +34,11 @@ pub enum Place<'a> {
         fd: BorrowedFd<'a>,
         /// Bytes.
         len: u32,
+    },
+    /// The driver's own buffer of the index under which this is queued.
+    Own {
+        /// The inode of that buffer, as it was lent.
+        inode: u64,
     },
 }
 
@@ -51,6 +59,8 @@ pub struct Slot {
     /// The camera's planes of memory, as in [`Layout::memory`].
     planes: Arc<[(u64, u32)]>,
     dma_buf: Option<Arc<OwnedFd>>,
+    /// Its inode, where it is the driver's own.
+    own: Option<u64>,
 }
 
 // SAFETY: a `FrameMut` is the only lease of its slot, and keeps it mapped.
@@ -58,6 +68,9 @@ pub struct Slot {
 unsafe impl Target for Slot {
     fn place(&self, plane: usize) -> Option<Place<'_>> {
         let (offset, len) = *self.planes.get(plane)?;
+        if let Some(inode) = self.own {
+            return Some(Place::Own { inode });
+        }
         if let Some(fd) = &self.dma_buf {
             return Some(Place::DmaBuf { fd: fd.as_fd(), len });
         }
@@ -105,6 +118,12 @@ impl Slots {
         Ok(Self { planes: layout.memory.as_slice().into(), way, dma_bufs })
     }
 
+    /// For a pool that was made of a driver's own buffers.
+    pub(crate) fn own(slots: u32, layout: &Layout) -> Self {
+        let dma_bufs = (0..slots).map(|_| None).collect();
+        Self { planes: layout.memory.as_slice().into(), way: Way::Own, dma_bufs }
+    }
+
     /// How they are given to a driver.
     pub fn way(&self) -> Way {
         self.way
@@ -124,7 +143,7 @@ impl Slots {
         }
         let dma_buf = match self.way {
             Way::UserPtr => None,
-            Way::DmaBuf => {
+            Way::DmaBuf | Way::Own => {
                 let known =
                     self.dma_bufs.get_mut(frame.slot() as usize).ok_or_else(|| strange("is none of it"))?;
                 if known.is_none() {
@@ -133,8 +152,18 @@ impl Slots {
                 Some(known.clone().ok_or_else(|| strange("is no dma-buf of its own"))?)
             }
         };
-        Ok(Slot { frame, planes: self.planes.clone(), dma_buf })
+        let own = match (&dma_buf, self.way) {
+            (Some(fd), Way::Own) => Some(inode(fd)?),
+            _ => None,
+        };
+        Ok(Slot { frame, planes: self.planes.clone(), dma_buf, own })
     }
+}
+
+/// Which file it is: descriptors' numbers are no identity.
+pub(crate) fn inode(fd: impl AsFd) -> Result<u64> {
+    let stat = fstat(fd).map_err(|errno| Error::system("looking at a camera's buffer", errno))?;
+    Ok(stat.st_ino)
 }
 
 /// The dma-buf that a slot is, from its beginning; none for memory that is handed over by its address.

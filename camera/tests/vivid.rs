@@ -171,3 +171,113 @@ fn what_is_no_camera_is_not_opened() {
     let error = Device::open("/dev/null".as_ref()).unwrap_err().to_string();
     assert!(error.contains("no camera") && error.contains("--list"), "{error}");
 }
+
+/// A stream made of the camera's own buffers, and a consumer of it.
+mod own {
+    use super::{SIZE, common, next_frame, prepared};
+    use bips::{Consumer, ErrorKind, Fence, Policy, Producer, Registry, Wait};
+    use bips_dma_buf::Foreign;
+    use bips_v4l2::{Lent, Queue, Slot, Way};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const SOON: Wait = Wait::For(Duration::from_secs(30));
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("bips-own-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn producer(&self, lent: Vec<bips::ForeignBuffer>, layout: &bips_v4l2::Layout) -> Producer {
+            let builder = Producer::adopt("own", lent).registry(registry()).directory(&self.0);
+            builder.content(layout.content).create().unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn registry() -> Registry {
+        Registry::new().with(Arc::new(Foreign::new()))
+    }
+
+    #[test]
+    fn the_cameras_own_buffers_are_published() {
+        let Some(vivid) = common::vivid() else { return };
+        let scratch = Scratch::new("published");
+        let (camera, layout) = prepared(&vivid, "RGB3");
+        assert!(camera.ways().unwrap().has(Way::Own));
+        let Lent { buffers, mut slots } = camera.lend(&layout, 4).unwrap();
+        let producer = scratch.producer(buffers, &layout);
+        assert_eq!((producer.slots(), producer.backend().kind.as_str()), (4, "dma-buf"));
+        let consumer = Consumer::builder("own").registry(registry()).directory(&scratch.0);
+        let mut consumer = consumer.policy(Policy::Reliable).connect().unwrap();
+        let mut queue: Queue<Slot> = Queue::new(camera, Way::Own, 1, 4).unwrap();
+        for index in [2, 0, 3] {
+            let slot = slots.target(producer.acquire_slot(index, SOON).unwrap()).unwrap();
+            queue.queue(index, slot).unwrap();
+        }
+        queue.start().unwrap();
+        let mut seen = 0u32;
+        let mut leased = None;
+        for number in 0..12 {
+            let filled = next_frame(&mut queue);
+            assert!(!filled.error, "frame {number}");
+            seen |= 1 << filled.target.index();
+            let description = bips::Description { timestamp: filled.timestamp, ..bips::Description::new() };
+            filled.target.into_frame().publish(description, Fence::Signaled).unwrap();
+            let frame = consumer.receive(SOON).unwrap();
+            let mut pixels = vec![0; frame.nbytes()];
+            frame.copy_to(0, &mut pixels);
+            common::assert_bars(&pixels, SIZE, &format!("frame {number}"));
+            // One stays leased while the next is captured: its buffer must not be given to the camera.
+            leased = Some(frame);
+            let free = producer.acquire(SOON).unwrap();
+            let free = slots.target(free).unwrap();
+            queue.queue(free.index(), free).unwrap();
+        }
+        assert_eq!(seen, 0b1111, "every buffer went round");
+        drop(queue.stop().unwrap());
+        drop(producer);
+        // The camera is closed and the stream over: what is leased is still there.
+        let frame = leased.unwrap();
+        let mut pixels = vec![0; frame.nbytes()];
+        frame.copy_to(0, &mut pixels);
+        common::assert_bars(&pixels, SIZE, "after the end");
+    }
+
+    #[test]
+    fn buffers_that_are_not_the_cameras_are_not_given_to_it() {
+        let Some(vivid) = common::vivid() else { return };
+        let scratch = Scratch::new("order");
+        let (camera, layout) = prepared(&vivid, "RGB3");
+        let Lent { mut buffers, mut slots } = camera.lend(&layout, 3).unwrap();
+        buffers.swap(0, 1);
+        let producer = scratch.producer(buffers, &layout);
+        let mut queue: Queue<Slot> = Queue::new(camera, Way::Own, 1, 3).unwrap();
+        let slot = slots.target(producer.acquire_slot(0, SOON).unwrap()).unwrap();
+        let error = queue.queue(0, slot).unwrap_err();
+        assert!(error.to_string().contains("in their order"), "{error}");
+        let slot = slots.target(producer.acquire_slot(2, SOON).unwrap()).unwrap();
+        queue.queue(2, slot).unwrap();
+        // The same buffers made anew are others.
+        let camera = queue.stop().unwrap();
+        let error = Queue::<Slot>::new(camera, Way::Own, 1, 3).unwrap_err();
+        assert!(error.to_string().contains("has lent 0 buffers, not 3"), "{error}");
+        let camera = vivid.open();
+        let again = camera.lend(&layout, 3).unwrap();
+        drop(again);
+        let mut queue: Queue<Slot> = Queue::new(camera, Way::Own, 1, 3).unwrap();
+        let slot = slots.target(producer.acquire_slot(2, SOON).unwrap()).unwrap();
+        let error = queue.queue(2, slot).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    }
+}
