@@ -12,7 +12,7 @@ pub(crate) fn advice() -> String {
     let listed = fs::read_dir(WHERE).into_iter().flatten().flatten();
     let mut heaps: Vec<_> = listed.map(|heap| heap.file_name().to_string_lossy().into_owned()).collect();
     heaps.sort();
-    advise(&heaps)
+    format!("{}; or --memory dma-buf, the buffers that the driver makes itself", advise(&heaps))
 }
 
 fn advise(heaps: &[String]) -> String {

@@ -1,6 +1,6 @@
 //! What the commands that publish have in common.
 
-use bips::{AccessRule, ErrorKind, OnStall, Producer, ProducerBuilder, Wait};
+use bips::{AccessRule, ErrorKind, ForeignBuffer, OnStall, Producer, ProducerBuilder, Wait};
 
 use crate::args::{self, Patience, Place};
 use crate::exit::{Failure, Outcome};
@@ -46,7 +46,16 @@ fn on_stall(text: &str) -> Result<OnStall, bips::Error> {
 impl Publishing {
     /// A producer of this name; what its slots hold, and how many there are, is left to say.
     pub(crate) fn builder(&self, name: &str, place: &Place) -> ProducerBuilder {
-        let builder = Producer::builder(name)
+        self.options(Producer::builder(name), place)
+    }
+
+    /// The same, over buffers of somebody else's.
+    pub(crate) fn adopter(&self, name: &str, buffers: Vec<ForeignBuffer>, place: &Place) -> ProducerBuilder {
+        self.options(Producer::adopt(name, buffers), place)
+    }
+
+    fn options(&self, builder: ProducerBuilder, place: &Place) -> ProducerBuilder {
+        let builder = builder
             .registry(bips_backends::registry())
             .memory(self.memory.as_str())
             .access(self.access.clone())

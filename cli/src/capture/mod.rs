@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
     device.follow_signal()?;
     let mut camera =
         Camera::prepare(device, args.format, args.size.map(|size| (size.width, size.height)), args.fps)?;
-    let mut stream = Stream::open(args, name, place, &camera.layout, camera.ways)?;
+    let mut stream = Stream::open(args, name, place, &camera)?;
     let mut tally = Tally::new(name, args.publishing.json);
     tally.begins(&camera, &stream)?;
 
@@ -122,10 +122,10 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
                 Ended::Changed(device) => {
                     let Some(next) = mode::again(device, args, &interrupt, &mut tally)? else { break };
                     camera = next;
-                    if camera.layout != stream.layout {
+                    if !stream.serves(&camera) {
                         // A pool never changes: the old one ends, and consumers that reconnect find the next.
                         stream.close(&mut tally)?;
-                        stream = Stream::open(args, name, place, &camera.layout, camera.ways)?;
+                        stream = Stream::open(args, name, place, &camera)?;
                     }
                     tally.begins(&camera, &stream)?;
                 }

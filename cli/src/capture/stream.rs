@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bips::{AcquireError, Description, ErrorKind, Fence, FrameMut, Producer, Shape, Wait};
-use bips_v4l2::{Device, Filled, Layout, Mode, Next, Queue, Slot, Slots, Way, Ways};
+use bips_v4l2::{Device, Filled, Layout, Lent, Mode, Next, Queue, Slot, Slots, Way, Ways};
 
 use super::Args;
 use super::tally::Tally;
@@ -16,6 +16,9 @@ use crate::stalls::Stalls;
 
 /// After so long without a frame somebody should look at the camera.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// The memory kind by which the driver's own buffers are asked for.
+const OWN: &str = "dma-buf";
 
 /// A camera in its mode.
 pub(super) struct Camera {
@@ -44,16 +47,22 @@ pub(super) enum Ended {
 }
 
 impl Stream {
-    pub(super) fn open(args: &Args, name: &str, place: &Place, layout: &Layout, ways: Ways) -> Outcome<Self> {
+    pub(super) fn open(args: &Args, name: &str, place: &Place, camera: &Camera) -> Outcome<Self> {
+        let (layout, ways) = (&camera.layout, camera.ways);
+        let auto = args.publishing.memory == "auto";
+        // What the driver makes suits it, which a heap's memory may not: where that is in one piece.
+        let prefers_own = !ways.has(Way::UserPtr) && ways.has(Way::Own) && layout.memory.len() == 1;
+        if args.publishing.memory == OWN || auto && prefers_own {
+            return Self::of_lent(args, name, place, camera);
+        }
         if !ways.has(Way::UserPtr) && !ways.has(Way::DmaBuf) {
             return Err(Failure::failed(
-                "the camera's driver only lends its own buffers, and publishing those would take a copy; use another camera, \
-                 or a driver that takes dma-bufs",
+                "the camera's driver takes nobody else's memory, it only lends its own buffers; use --memory dma-buf",
             ));
         }
         let mut builder = args.publishing.builder(name, place).slots(args.slots).content(layout.content);
         let only_dma_bufs = !ways.has(Way::UserPtr);
-        if only_dma_bufs && args.publishing.memory == "auto" {
+        if only_dma_bufs && auto {
             builder = builder.usage(bips::Usage::CPU | bips::Usage::CAMERA);
         }
         let producer = builder.create().map_err(|error| match error.kind() {
@@ -77,19 +86,30 @@ impl Stream {
                 way_text(slots.way())
             )));
         }
+        Ok(Self::new(args, producer, slots, layout))
+    }
+
+    /// The pool is what the driver made.
+    fn of_lent(args: &Args, name: &str, place: &Place, camera: &Camera) -> Outcome<Self> {
+        let Lent { buffers, slots } = camera.device.lend(&camera.layout, args.slots)?;
+        let builder = args.publishing.adopter(name, buffers, place);
+        let producer = builder.content(camera.layout.content).create()?;
+        Ok(Self::new(args, producer, slots, &camera.layout))
+    }
+
+    fn new(args: &Args, producer: Producer, slots: Slots, layout: &Layout) -> Self {
         let end =
             |plane: &bips::Plane| plane.offset + plane.stride * plane.rows.saturating_sub(1) + plane.width;
         let pixels = match (layout.compressed, layout.memory.len()) {
             (false, 1) => layout.content.planes().iter().map(end).max().unwrap_or(0),
             _ => 1,
         };
-        Ok(Self {
-            producer,
-            layout: layout.clone(),
-            slots,
-            stalls: Stalls::new(args.publishing.json),
-            pixels,
-        })
+        Self { producer, layout: layout.clone(), slots, stalls: Stalls::new(args.publishing.json), pixels }
+    }
+
+    /// Whether it can go on with a camera that was stopped. The driver's own buffers end with that.
+    pub(super) fn serves(&self, camera: &Camera) -> bool {
+        self.layout == camera.layout && self.slots.way() != Way::Own
     }
 
     pub(super) fn way(&self) -> &'static str {
@@ -209,6 +229,7 @@ fn way_text(way: Way) -> &'static str {
     match way {
         Way::UserPtr => "memory by its address",
         Way::DmaBuf => "dma-bufs",
+        Way::Own => "the driver's own buffers",
     }
 }
 
