@@ -40,7 +40,7 @@ fn refused(buffers: Vec<ForeignBuffer>) -> Error {
 /// Writes into a buffer as its maker does: through its own mapping.
 fn paint(theirs: &Mapping, at: usize, value: u8) {
     // SAFETY: inside the mapping, which is the test's own; consumers have no frame of this slot yet.
-    unsafe { theirs.start().as_ptr().add(at).write(value) };
+    unsafe { theirs.start().as_ptr().wrapping_add(at).write(value) };
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn buffers_go_round_between_a_decoder_and_consumers() {
             theirs
                 .start()
                 .as_ptr()
-                .add(filled.slot() as usize * PAGE as usize)
+                .wrapping_add(filled.slot() as usize * PAGE as usize)
                 .cast::<u64>()
                 .write(number.to_le());
         }

@@ -205,7 +205,7 @@ impl Content {
     /// `InvalidArgument` for what is no image, and for the modifier that stands for none (`DRM_FORMAT_MOD_INVALID`).
     pub fn with_modifier(mut self, modifier: u64) -> Result<Self> {
         const INVALID: u64 = 0x00ff_ffff_ffff_ffff;
-        if self.fourcc.is_none() || modifier == INVALID {
+        if self.fourcc.is_none() && modifier != 0 || modifier == INVALID {
             return Err(Error::invalid(format!(
                 "{modifier:#x} can't be the modifier of this; give that of an image's format, or leave it out"
             )));
@@ -306,19 +306,6 @@ impl Content {
         }
         let planes = &planes[..dense.planes().len()];
         Self::image_in_planes(fourcc, self.width, self.height, planes, end)?.with_modifier(self.modifier)
-    }
-
-    /// The same image in a device's own order of pixels, a DRM format modifier; 0 is rows one after the other. Strides and
-    /// planes say then what the device means by them.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for what is no image.
-    pub fn with_modifier(mut self, modifier: u64) -> Result<Self> {
-        if self.fourcc.is_none() && modifier != 0 {
-            return Err(Error::invalid("only an image can have a modifier, and this has no pixel format"));
-        }
-        self.modifier = modifier;
-        Ok(self)
     }
 
     /// Refuses content larger than a slot.

@@ -31,8 +31,9 @@ fn udmabuf(len: u64) -> (OwnedFd, OwnedFd) {
 fn of_the_heap(bytes: u64, count: u32) -> Vec<OwnedFd> {
     let heap = backend("dma-heap");
     let content = Content::bytes(bytes).unwrap();
-    let layout =
-        heap.plan(&Requirements { content, slots: count, usage: Usage::CPU, writable: false }).unwrap();
+    let layout = heap
+        .plan(&Requirements { content, exact: false, slots: count, usage: Usage::CPU, writable: false })
+        .unwrap();
     let export = |slot: &bips::Allocation| match slot.memory.export().unwrap() {
         ExternalHandle::DmaBuf { fd, .. } => fd,
         other => panic!("{other:?}"),
