@@ -1,8 +1,8 @@
 //! The C functions called in random order with random arguments: any handle, of any type, alive or not; structures of any
 //! size; text that is none; timelines of devices that fail; from within the functions that bips calls; by one thread, and by
 //! several with the same handles. Every call answers with a status and a message, nothing crashes, and in the end all is
-//! given back. With several threads the seed repeats what each calls, not who comes first.
-//! `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more.
+//! given back. `BIPS_NONSENSE=1000000 BIPS_SEED=7 cargo test -p bips-capi --test nonsense` calls more. The seed
+//! repeats the choices, not who comes first and which of the waits, of microseconds, ends in time: counts differ a little.
 
 use bips_capi::*;
 use std::cell::RefCell;
@@ -790,7 +790,7 @@ impl Ground {
         std::fs::create_dir_all(&directory).unwrap();
         let seed = number("BIPS_SEED", 4);
         // Before the first call: one that ends the process leaves no time for it.
-        println!("{name}: BIPS_SEED={seed} repeats the calls of each thread");
+        println!("{name}: BIPS_SEED={seed} repeats the choices");
         Self { directory, seed, handles: Handles::default() }
     }
 
