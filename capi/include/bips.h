@@ -28,8 +28,8 @@
  * else to zero, which is the default everywhere.
  *
  * Pointers that are not handles must be NULL or point to what the function says: text ends with a NUL, an array has as
- * many elements as its count. Functions of yours that bips calls must neither throw nor jump out of it. Times are in
- * nanoseconds; a timeout of 0 tries once, a negative one waits for ever.
+ * many elements as its count. Functions of yours that bips calls may call bips, and must neither throw nor jump out of
+ * it. Times are in nanoseconds; a timeout of 0 tries once, a negative one waits for ever.
  */
 
 #include <stddef.h>
