@@ -60,7 +60,7 @@ impl ErrorKind {
     }
 
     /// The kind behind a code received from a peer; unknown codes read as [`ErrorKind::Protocol`].
-    pub(crate) fn from_code(code: u32) -> Self {
+    pub fn from_code(code: u32) -> Self {
         use ErrorKind::*;
         [
             Timeout,

@@ -87,7 +87,7 @@ pub use plan::{Planned, Registry};
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use producer::{FrameMut, OnStall, Producer, ProducerBuilder, ProducerStats, SlotHold};
 #[cfg(not(any(bips_loom, bips_shuttle)))]
-pub use session::{ConsumerInfo, StreamInfo, query, streams};
+pub use session::{ConsumerInfo, Line, Service, StreamInfo, query, streams};
 pub use signaler::Policy;
 pub use stream::{AccessRule, runtime_dir};
 pub use wait::Wait;

@@ -30,6 +30,11 @@ impl StreamName {
         )))
     }
 
+    /// The name of a service: no stream's begins with a dot.
+    pub(crate) fn of_service(name: &str) -> Result<Self> {
+        Self::new(name).map(|name| Self(format!(".{}", name.0.replace('/', "."))))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

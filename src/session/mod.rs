@@ -9,6 +9,7 @@ mod obituary;
 mod pollable;
 mod rendezvous;
 mod server;
+mod service;
 
 pub(crate) use asking::{ANSWER, Patience};
 pub(crate) use attachment::{Attachment, BOARD_BYTES, Joining, SEAT_BYTES};
@@ -21,3 +22,4 @@ pub(crate) use rendezvous::Claim;
 #[cfg(feature = "testing")]
 pub(crate) use rendezvous::holder_in;
 pub(crate) use server::{Cleanup, Contact, Host, Server};
+pub use service::{Line, Service};

@@ -3,7 +3,7 @@
 use crate::step::{Step, reach};
 use crate::stream::{AccessRule, StreamName, runtime_dir};
 use crate::sys::fork::ProcessFd;
-use crate::sys::socket;
+use crate::sys::socket::{self, OVERFLOW_UID, Peer};
 use crate::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FlockArg, OFlag, open, openat, renameat};
@@ -193,6 +193,14 @@ impl Claim {
         };
         fchmodat(AT_FDCWD, path.as_str(), Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)
             .map_err(failed)
+    }
+}
+
+impl AccessRule {
+    /// Whether this peer may come in. The socket's mode has kept strangers out already, where the rule is one of files.
+    pub(crate) fn admits(&self, peer: &Peer) -> bool {
+        let ours = nix::unistd::geteuid().as_raw();
+        *self != Self::Owner || peer.uid == 0 || (peer.uid == ours && peer.uid != OVERFLOW_UID)
     }
 }
 

@@ -184,13 +184,11 @@ impl Connection {
         }
     }
 
-    /// The socket's mode has kept strangers out already, where the rule is one of files.
     fn check_access(&self, rule: &AccessRule) -> Result<()> {
-        let ours = nix::unistd::geteuid().as_raw();
-        let uid = self.peer.uid;
-        if *rule != AccessRule::Owner || uid == 0 || (uid == ours && uid != OVERFLOW_UID) {
+        if rule.admits(&self.peer) {
             return Ok(());
         }
+        let (ours, uid) = (nix::unistd::geteuid().as_raw(), self.peer.uid);
         let who = if uid == OVERFLOW_UID {
             String::from("a user of another user namespace, who has no identity here")
         } else {
