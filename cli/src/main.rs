@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod broker;
 mod capture;
 mod child;
 mod consume;
@@ -62,6 +63,8 @@ enum Command {
     Produce(produce::Args),
     /// Publish what a camera sees
     Capture(capture::Args),
+    /// Make device memory for processes that may not open the devices
+    Broker(broker::Args),
     /// Receive frames, check them and measure
     Consume(consume::Args),
     /// List the streams
@@ -103,6 +106,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Demo(args) => demo::run(args),
         Command::Produce(args) => produce::run(args, place),
         Command::Capture(args) => capture::run(args, place),
+        Command::Broker(args) => broker::run(args, place),
         Command::Consume(args) => consume::run(args, place),
         Command::Ls(args) => streams::ls(args, place),
         Command::Info(args) => streams::info(args, place),

@@ -35,7 +35,7 @@ pub(crate) struct Publishing {
     pub(crate) json: bool,
 }
 
-fn access(text: &str) -> Result<AccessRule, bips::Error> {
+pub(crate) fn access(text: &str) -> Result<AccessRule, bips::Error> {
     AccessRule::parse(text)
 }
 
@@ -56,7 +56,7 @@ impl Publishing {
 
     fn options(&self, builder: ProducerBuilder, place: &Place) -> ProducerBuilder {
         let builder = builder
-            .registry(bips_backends::registry())
+            .registry(bips_backends::registry_in(place.path()))
             .memory(self.memory.as_str())
             .access(self.access.clone())
             .on_stall(self.on_stall)

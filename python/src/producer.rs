@@ -111,7 +111,8 @@ impl Producer {
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
         let content = args::content(shape, dtype, size, format)?;
-        let builder = bips::Producer::builder(name).registry(bips_backends::registry());
+        let builder =
+            bips::Producer::builder(name).registry(bips_backends::registry_in(directory.as_deref()));
         let builder = match content.fourcc() {
             Some(fourcc) => builder.image(fourcc, content.width(), content.height()),
             None => builder.content(content),

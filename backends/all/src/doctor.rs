@@ -65,7 +65,7 @@ fn check(name: &str, status: Status, detail: impl Into<String>, next_step: Optio
 /// Tries the runtime directory, and every memory kind by passing frames through it.
 pub fn doctor(directory: Option<&Path>) -> Report {
     let mut checks = vec![runtime_directory(directory), open_files()];
-    for backend in crate::registry().iter() {
+    for backend in crate::registry_in(directory).iter() {
         checks.push(memory_kind(backend));
     }
     Report { checks }

@@ -12,6 +12,12 @@ pub const KINDS: [&str; 9] =
 
 /// All memory kinds of this build, in the order in which `auto` prefers them.
 pub fn registry() -> Registry {
+    registry_in(None)
+}
+
+/// The same for streams of this runtime directory: its broker is asked for memory that this process can't have otherwise.
+#[cfg_attr(not(feature = "dma-buf"), allow(unused_variables, reason = "no kind of this build has a broker"))]
+pub fn registry_in(directory: Option<&std::path::Path>) -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memfd")]
     let registry = registry.with(std::sync::Arc::new(bips_memfd::Memfd::new()));
@@ -20,7 +26,9 @@ pub fn registry() -> Registry {
     let registry = registry
         .with(std::sync::Arc::new(bips_dma_buf::DmaHeap::new()))
         .with(std::sync::Arc::new(bips_dma_buf::Udmabuf::new()))
-        .with(std::sync::Arc::new(bips_dma_buf::Foreign::new()));
+        .with(std::sync::Arc::new(bips_dma_buf::Foreign::new()))
+        // After those: who may open a device itself needs nobody.
+        .with(std::sync::Arc::new(bips_dma_buf::broker::Brokered::new(directory)));
     // What they make a dma-heap makes too, unless a display or GPU wants rows its own way: for who names them.
     #[cfg(feature = "drm")]
     let registry = registry

@@ -28,7 +28,8 @@ pub fn open(path: &Path, write: bool, absent: impl FnOnce() -> String) -> Result
 fn denied(path: &Path, error: &io::Error) -> String {
     let (path, uid) = (path.display(), Uid::effective());
     let container = format!(
-        "in a container: `--device {path}`, and `--group-add` for its group where the user is not root"
+        "in a container: `--device {path}`, and `--group-add` for its group where the user is not root; or let `bips \
+         broker` outside make the memory (kind broker)"
     );
     let node = match fs::metadata(path.to_string()) {
         Ok(node) => node,

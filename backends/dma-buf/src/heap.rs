@@ -104,6 +104,37 @@ impl DmaHeap {
         Ok((heap.into(), fd))
     }
 
+    /// Whether there is a heap for this, and this process may use it.
+    pub(crate) fn may_open(&self) -> Result<()> {
+        self.open().map(drop)
+    }
+
+    /// Buffers of zeros.
+    pub(crate) fn buffers(&self, len: u64, count: u32) -> Result<Vec<DmaBuf>> {
+        let total = len.saturating_mul(count.into());
+        // The system heap has no limit of its own: for too much the kernel kills.
+        check_memory(total)?;
+        let (heap, device) = self.open()?;
+        let buffer = |_| -> Result<DmaBuf> {
+            let buffer = allocate(&device, len).map_err(|errno| refused(&heap, total, errno))?;
+            let buffer = DmaBuf::new(buffer)?;
+            buffer.label();
+            if buffer.len() != len {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("heap {heap} gave {} bytes for {len}; use another heap", buffer.len()),
+                ));
+            }
+            if heap != SYSTEM {
+                // Other heaps are other people's drivers, and what lay there is other people's too.
+                let memory = DmaBufMemory::new(DmaBuf::new(buffer.duplicate()?)?, Access::Write)?;
+                drop(memory.cleared()?);
+            }
+            Ok(buffer)
+        };
+        (0..count).map(buffer).collect()
+    }
+
     /// What works in one process.
     fn try_out(&self) -> Capabilities {
         let layout =
@@ -140,32 +171,12 @@ impl Backend for DmaHeap {
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        let total = layout.pool_bytes(slots)?;
-        // The system heap has no limit of its own: for too much the kernel kills.
-        check_memory(total)?;
-        let (heap, device) = self.open()?;
-        let slot = |_| -> Result<Allocation> {
-            let buffer =
-                allocate(&device, layout.slot_bytes).map_err(|errno| refused(&heap, total, errno))?;
-            let buffer = DmaBuf::new(buffer)?;
-            buffer.label();
-            if buffer.len() != layout.slot_bytes {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!(
-                        "heap {heap} gave {} bytes for {}; use another heap",
-                        buffer.len(),
-                        layout.slot_bytes
-                    ),
-                ));
-            }
-            let mut memory = DmaBufMemory::new(buffer, Access::Write)?;
-            if heap != SYSTEM {
-                memory = memory.cleared()?; // other heaps are other people's drivers, and what lay there is other people's too
-            }
-            Ok(Allocation { memory: Arc::new(memory), offset: 0, len: layout.slot_bytes })
+        layout.pool_bytes(slots)?;
+        let slot = |buffer| -> Result<Allocation> {
+            let memory = Arc::new(DmaBufMemory::new(buffer, Access::Write)?);
+            Ok(Allocation { memory, offset: 0, len: layout.slot_bytes })
         };
-        (0..slots).map(slot).collect()
+        self.buffers(layout.slot_bytes, slots)?.into_iter().map(slot).collect()
     }
 
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
@@ -210,7 +221,7 @@ fn no_heaps(directory: &Path) -> String {
     let directory = directory.display();
     format!(
         "no {directory}: a kernel without CONFIG_DMABUF_HEAPS and CONFIG_DMABUF_HEAPS_SYSTEM (Linux 5.6 or newer has \
-         them), or a container that was not given one: `--device {directory}/system`"
+         them), or a container that was not given one: `--device {directory}/system`, or run `bips broker` outside and use kind broker"
     )
 }
 

@@ -9,9 +9,12 @@
 //!
 //! [`Foreign`] (kind `dma-buf`) is for dma-bufs of any other origin, which a producer adopts: a camera's, a decoder's.
 //!
+//! [`broker`] is for processes that may not open the devices.
+//!
 //! The CPU's access is announced to the kernel around every lease (`DMA_BUF_IOCTL_SYNC`): caches are made to agree where
 //! they don't by themselves, and devices that still write are waited for. [`SyncFile`] is the device's work as a fence.
 
+pub mod broker;
 mod buffer;
 mod device;
 mod fence;

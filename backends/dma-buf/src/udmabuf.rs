@@ -80,23 +80,39 @@ impl Backend for Udmabuf {
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
-        let len = layout.pool_bytes(slots)?;
-        let device = open()?;
-        let cover_all = |memfd: BorrowedFd<'_>| {
-            let slots = (0..u64::from(slots)).map(|slot| slot * layout.slot_bytes);
-            slots.map(|offset| cover(&device, memfd, offset, layout.slot_bytes)).collect::<Result<Vec<_>>>()
-        };
-        let (sharing, pages) = (Sharing::of(layout.writable), pages());
-        let (segment, buffers) = Segment::create_then("pool", len, sharing, pages, cover_all)?;
-        let memory = SegmentMemory::new(segment, Access::Write);
-        let memory: Arc<dyn Memory> = Arc::new(Covered { memory, buffers, slot_bytes: layout.slot_bytes });
-        Ok(Allocation::one_after_another(&memory, layout, slots))
+        pool(layout, slots, |memfd| cover_all(memfd, slots, layout.slot_bytes))
     }
 
     /// Consumers get the memfd: by the dma-buf they could write.
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
         Ok(Arc::new(SegmentMemory::import(handle, access)?))
     }
+}
+
+/// A pool in a memfd, whose dma-bufs `cover` makes.
+pub(crate) fn pool(
+    layout: &Layout,
+    slots: u32,
+    cover: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<DmaBuf>>,
+) -> Result<Vec<Allocation>> {
+    let len = layout.pool_bytes(slots)?;
+    let (segment, buffers) = Segment::create_then("pool", len, Sharing::of(layout.writable), pages(), cover)?;
+    let memory = SegmentMemory::new(segment, Access::Write);
+    let memory: Arc<dyn Memory> = Arc::new(Covered { memory, buffers, slot_bytes: layout.slot_bytes });
+    Ok(Allocation::one_after_another(&memory, layout, slots))
+}
+
+/// A dma-buf over each part of so many bytes.
+pub(crate) fn cover_all(memfd: BorrowedFd<'_>, slots: u32, slot_bytes: u64) -> Result<Vec<DmaBuf>> {
+    fits(slot_bytes)?;
+    let device = open()?;
+    let offsets = (0..u64::from(slots)).map(|slot| slot * slot_bytes);
+    offsets.map(|offset| cover(&device, memfd, offset, slot_bytes)).collect()
+}
+
+/// Whether this process may make any.
+pub(crate) fn may_open() -> Result<()> {
+    open().map(drop)
 }
 
 /// The producer's side: the memfd, and a dma-buf over each slot.
@@ -235,7 +251,7 @@ fn open() -> Result<OwnedFd> {
     device::open(Path::new(DEVICE), true, || {
         format!(
             "no {DEVICE}: the module is not loaded (`modprobe udmabuf`), the kernel is without CONFIG_UDMABUF, or the \
-             container was not given it: `--device {DEVICE}`"
+             container was not given it: `--device {DEVICE}`, or run `bips broker` outside and use kind broker"
         )
     })
 }

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod bad_input;
+mod broker;
 mod fences;
 mod limits;
 mod vgem;
@@ -85,6 +86,9 @@ fn child_process() {
         "identify" => limits::identify(&directory),
         "scribble" => limits::scribble(&directory),
         "read" => adopt::read(&directory),
+        "serve" => broker::serve(&directory),
+        "produce" => broker::produce(&directory),
+        "ask" => broker::ask(&directory),
         "plan" => bad_input::plan_all(),
         role => panic!("no role {role}"),
     }

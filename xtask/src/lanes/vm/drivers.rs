@@ -12,6 +12,7 @@ use crate::workspace::on_path;
 pub(super) const ALL: &[Case] = &[
     Case { name: "dma-heap and udmabuf: the backend's tests, none left out", run: dma_buf },
     Case { name: "drm and gbm: the backend's tests, none left out", run: drm },
+    Case { name: "bips broker: makes memory for others, none left out", run: broker },
     Case { name: "cameras: the tests of capture, each with some kind of camera", run: cameras },
     Case { name: "a camera and PyTorch, each in a container, share dma-bufs", run: containers },
     Case { name: "killed at each step, on a pool of a dma-heap", run: deaths },
@@ -33,6 +34,15 @@ fn drm(lane: &VmLane) -> Result<()> {
         println!("        without gbm: there is no libgbm.so.1 here (packages libgbm1 and libgl1-mesa-dri)");
     }
     package(lane, "bips-drm", if has_gbm { "drm,gbm,vgem" } else { "drm,vgem" })
+}
+
+fn broker(lane: &VmLane) -> Result<()> {
+    let programs = tests_of(lane, &["--package", "bips-cli", "--test", "broker"])?;
+    let told = lane.outcome(&[], &[&programs[0], "--nocapture"])?;
+    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
+    told.demand(0).with_context(|| said.clone())?;
+    ensure!(said.contains("test result: ok. ") && !said.contains("skipped: "), "left out:\n{said}");
+    Ok(())
 }
 
 /// Builds a package's tests here, and runs them there with the lane required that they belong to.
