@@ -39,8 +39,9 @@ fn refused(buffers: Vec<ForeignBuffer>) -> Error {
 
 /// Writes into a buffer as its maker does: through its own mapping.
 fn paint(theirs: &Mapping, at: usize, value: u8) {
+    let at = theirs.start().map_addr(|addr| addr.saturating_add(at));
     // SAFETY: inside the mapping, which is the test's own; consumers have no frame of this slot yet.
-    unsafe { theirs.start().as_ptr().wrapping_add(at).write(value) };
+    unsafe { at.write(value) };
 }
 
 #[test]
@@ -237,15 +238,9 @@ fn buffers_go_round_between_a_decoder_and_consumers() {
     let mut decoder: Vec<_> = (0..4).map(|slot| producer.acquire_slot(slot, SOON).unwrap()).collect();
     for number in 0..500u64 {
         let filled = decoder.remove((number as usize * 7) % decoder.len());
+        let at = theirs.start().map_addr(|addr| addr.saturating_add((filled.slot() * PAGE as u32) as usize));
         // SAFETY: inside the mapping, and the lease says that no consumer reads there.
-        unsafe {
-            theirs
-                .start()
-                .as_ptr()
-                .wrapping_add(filled.slot() as usize * PAGE as usize)
-                .cast::<u64>()
-                .write(number.to_le());
-        }
+        unsafe { at.cast::<u64>().write(number.to_le()) };
         filled.publish(Description::new(), Fence::Signaled).unwrap();
         while decoder.is_empty() {
             decoder.push(producer.acquire(SOON).unwrap());

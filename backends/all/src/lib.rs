@@ -7,8 +7,8 @@ pub use doctor::{Check, Report, Status, doctor};
 use bips::Registry;
 
 /// The names of all memory kinds, of those too that this release or this build doesn't have.
-pub const KINDS: [&str; 9] =
-    ["memfd", "dma-heap", "udmabuf", "dma-buf", "drm", "gbm", "vulkan", "cuda", "nvmm"];
+pub const KINDS: [&str; 10] =
+    ["memfd", "dma-heap", "udmabuf", "dma-buf", "broker", "drm", "gbm", "vulkan", "cuda", "nvmm"];
 
 /// All memory kinds of this build, in the order in which `auto` prefers them.
 pub fn registry() -> Registry {
