@@ -16,19 +16,38 @@ use std::path::{Path, PathBuf};
 /// Segments smaller than this are made without asking: control memory, which joins the path of an attach.
 const SMALL: u64 = 1 << 20;
 
-/// Refuses a size that the machine or the control group can't give, by arithmetic. For whoever allocates where the kernel
-/// would kill for too much instead of refusing it.
+/// The part of a machine's memory that is not taken for what can't be swapped out: with the last of it gone the kernel
+/// kills, be there swap or not, and not always whoever took it.
+const RESERVE: u64 = 32;
+
+/// Refuses a size that the machine or the control group can't give, by arithmetic. For whoever allocates what can't be
+/// swapped out, where the kernel would kill for too much instead of refusing it.
 ///
 /// # Errors
 /// `OutOfMemory`, saying what there is.
-pub fn check(len: u64) -> Result<()> {
+pub fn check_unswappable(len: u64) -> Result<()> {
+    check_against(len, |machine| {
+        let room = machine.unswappable();
+        (room, format!("this machine has {} MiB for what can't be swapped out", room >> 20))
+    })
+}
+
+/// The same for memory that can be swapped out.
+pub(super) fn check(len: u64) -> Result<()> {
+    check_against(len, |machine| {
+        let room = machine.available.saturating_add(machine.swap);
+        (room, format!("this machine has {} MiB available", room >> 20))
+    })
+}
+
+fn check_against(len: u64, room: impl Fn(&Machine) -> (u64, String)) -> Result<()> {
     if len < SMALL {
         return Ok(());
     }
-    if let Some(available) = machine_available()
-        && len > available
+    if let Some((room, why)) = machine().as_ref().map(room)
+        && len > room
     {
-        return Err(too_large(len, &format!("this machine has {} MiB available", available >> 20)));
+        return Err(too_large(len, &why));
     }
     if let Some(group) = tightest_group()
         && len > group.available()
@@ -74,17 +93,34 @@ pub(super) fn too_large(len: u64, why: &str) -> Error {
     )
 }
 
-fn machine_available() -> Option<u64> {
-    available_in(&fs::read_to_string("/proc/meminfo").ok()?)
+/// What a machine has, in bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) total: u64,
+    pub(crate) available: u64,
+    pub(crate) swap: u64,
 }
 
-/// What this `/proc/meminfo` says can be had, in bytes; swap counts.
-pub(crate) fn available_in(meminfo: &str) -> Option<u64> {
-    let kib = |key: &str| -> Option<u64> {
-        meminfo.lines().find_map(|line| line.strip_prefix(key))?.trim().trim_end_matches(" kB").parse().ok()
+impl Machine {
+    fn unswappable(&self) -> u64 {
+        self.available.saturating_sub(self.total / RESERVE)
+    }
+}
+
+fn machine() -> Option<Machine> {
+    machine_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// What this `/proc/meminfo` says.
+pub(crate) fn machine_in(meminfo: &str) -> Option<Machine> {
+    let bytes = |key: &str| -> Option<u64> {
+        let value = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+        let kib: u64 = value.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(kib.saturating_mul(1024)) // a container's files can come from a program (LXCFS), which may say anything
     };
-    // A container's files can come from a program (LXCFS), which may say anything.
-    Some(kib("MemAvailable:")?.saturating_add(kib("SwapFree:").unwrap_or(0)).saturating_mul(1024))
+    let available = bytes("MemAvailable:")?;
+    let total = bytes("MemTotal:").unwrap_or(available);
+    Some(Machine { total, available, swap: bytes("SwapFree:").unwrap_or(0) })
 }
 
 struct Group {
@@ -260,10 +296,24 @@ mod tests {
     fn more_than_there_can_be_does_not_wrap() {
         let meminfo =
             |available: u64| format!("MemTotal: 9 kB\nMemAvailable:  {available} kB\nSwapFree: 2 kB\n");
-        assert_eq!(available_in(&meminfo(6)), Some(8 << 10));
-        assert_eq!(available_in(&meminfo(1 << 54)), Some(u64::MAX));
-        assert_eq!(available_in(&meminfo(u64::MAX)), Some(u64::MAX));
-        assert_eq!(available_in("MemTotal: 9 kB\n"), None);
+        let machine = |available| Some(Machine { total: 9 << 10, available, swap: 2 << 10 });
+        assert_eq!(machine_in(&meminfo(6)), machine(6 << 10));
+        assert_eq!(machine_in(&meminfo(1 << 54)), machine(u64::MAX));
+        assert_eq!(machine_in(&meminfo(u64::MAX)), machine(u64::MAX));
+        assert_eq!(machine_in("MemTotal: 9 kB\n"), None);
+    }
+
+    /// Only for what can be swapped out does swap count.
+    #[test]
+    fn swap_is_no_room_for_what_stays() {
+        let Some(now) = machine() else { panic!("no /proc/meminfo") };
+        let refusal = check_unswappable(now.available + (1 << 30)).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::OutOfMemory);
+        assert!(refusal.to_string().contains("can't be swapped out"), "{refusal}");
+        let small = Machine { total: 512 << 20, available: 300 << 20, swap: 4 << 30 };
+        assert_eq!(small.unswappable(), 284 << 20);
+        check(SMALL).unwrap();
+        check_unswappable(SMALL).unwrap();
     }
 
     #[test]

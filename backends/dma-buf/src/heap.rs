@@ -2,7 +2,7 @@
 
 use crate::memory::DmaBufMemory;
 use crate::{DmaBuf, device, ioctl};
-use bips::sys::{PAGE, check_memory};
+use bips::sys::{PAGE, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     Layout, Memory, Requirements, Result, Usage,
@@ -113,7 +113,7 @@ impl DmaHeap {
     pub(crate) fn buffers(&self, len: u64, count: u32) -> Result<Vec<DmaBuf>> {
         let total = len.saturating_mul(count.into());
         // The system heap has no limit of its own: for too much the kernel kills.
-        check_memory(total)?;
+        check_unswappable(total)?;
         let (heap, device) = self.open()?;
         let buffer = |_| -> Result<DmaBuf> {
             let buffer = allocate(&device, len).map_err(|errno| refused(&heap, total, errno))?;

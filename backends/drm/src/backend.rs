@@ -2,7 +2,7 @@
 
 use crate::card::Card;
 use crate::grid::{Grid, grids, laid_out, run};
-use bips::sys::{PAGE, check_memory};
+use bips::sys::{PAGE, check_unswappable};
 use bips::{
     Access, Allocation, Backend, Capabilities, Content, Error, ErrorKind, Layout, Requirements, Result, Usage,
 };
@@ -135,7 +135,7 @@ fn made(maker: &dyn Maker, content: &Content, grid: &Grid) -> Result<Option<Resu
 /// Most drivers take the machine's memory, and the kernel kills for what it has not. One with memory of its own may have
 /// more than this allows.
 fn fits(layout: &Layout, slots: u32) -> Result<()> {
-    check_memory(layout.pool_bytes(slots)?)
+    check_unswappable(layout.pool_bytes(slots)?)
 }
 
 /// What works in one process.

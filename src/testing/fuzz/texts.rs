@@ -4,7 +4,7 @@ use super::{assert_printable, assert_tellable};
 use crate::session::holder_in;
 use crate::signaler::Policy;
 use crate::stream::{AccessRule, StreamName};
-use crate::sys::limits::{available_in, droppable_in, memory_groups};
+use crate::sys::limits::{droppable_in, machine_in, memory_groups};
 use crate::{DType, Fourcc, Result};
 use std::fmt::{Debug, Display};
 use std::path::{Component, Path};
@@ -93,8 +93,10 @@ pub(super) fn name_seeds() -> Vec<Vec<u8>> {
 /// When there seems to be more room than the limit, or a text of somebody else's gets through.
 pub fn system(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let available = available_in(&text);
-    assert!(available.is_none_or(|bytes| bytes.is_multiple_of(1024) || bytes == u64::MAX), "{available:?}");
+    if let Some(machine) = machine_in(&text) {
+        let numbers = [machine.total, machine.available, machine.swap];
+        assert!(numbers.iter().all(|bytes| bytes.is_multiple_of(1024) || *bytes == u64::MAX), "{machine:?}");
+    }
     if let Some(number) =
         text.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok())
         && !text.contains("total_inactive_file ")

@@ -4,7 +4,7 @@ use super::SERVICE;
 use super::message::{Answer, Request};
 use crate::memory::DmaBufMemory;
 use crate::{DmaBuf, DmaHeap, Udmabuf, udmabuf};
-use bips::sys::{PAGE, SegmentMemory, check_memory};
+use bips::sys::{PAGE, SegmentMemory, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     Layout, Line, Memory, Requirements, Result, Usage, runtime_dir,
@@ -178,7 +178,7 @@ impl Backend for Brokered {
         let total = layout.pool_bytes(slots)?;
         match self.choose()? {
             Wanted::Heap(name) => {
-                check_memory(total)?;
+                check_unswappable(total)?;
                 let buffers = self.buffers(&Request::Heap { name, slots, slot_bytes }, None)?;
                 let slot = |buffer| -> Result<Allocation> {
                     let memory = Arc::new(DmaBufMemory::new(buffer, Access::Write)?);
