@@ -14,6 +14,9 @@ use std::hint;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long a wait for a device goes on before it looks whether its consumer was closed.
+const DEVICE_RECHECK: Duration = Duration::from_millis(50);
+
 impl From<TakeError> for ReceiveError {
     fn from(error: TakeError) -> Self {
         match error {
@@ -183,7 +186,19 @@ impl Consumer {
         if self.process != fork::process_number() {
             return Err(ReceiveError::Forked);
         }
-        match frame.begin(deadline.left().unwrap_or(Some(Duration::ZERO))) {
+        // In parts: nobody can wake whoever waits for a device.
+        let begun = loop {
+            let left = deadline.left_at_most(DEVICE_RECHECK);
+            match frame.begin(Some(left.unwrap_or_default())) {
+                Ok(false) if self.closing.is_closed() => {
+                    self.closing.resign(&self.attachment);
+                    return Err(ReceiveError::Closed);
+                }
+                Ok(false) if left.is_some() => {}
+                begun => break begun,
+            }
+        };
+        match begun {
             Ok(true) => Ok(frame),
             Ok(false) => {
                 // No publication will announce that it is done.
