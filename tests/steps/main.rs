@@ -2,7 +2,8 @@
 //!
 //! `bips::testing` knows the steps; a child kills itself at one. Then nobody else may wait for it, no slot may stay
 //! taken, no frame may be torn, repeated or lost to a reliable survivor, and descriptors and mappings must be what
-//! they were. `cargo xtask test crash` prints the table.
+//! they were. `cargo xtask test crash` prints the table. `BIPS_STEP` takes only the steps whose text has that in it, and
+//! `BIPS_DEATHS=one` one death at each instead of nine.
 
 #![cfg(not(any(bips_loom, bips_shuttle)))]
 
@@ -107,13 +108,14 @@ fn died(victim: &mut Peer) {
 fn every_step(side: Side, run: impl Fn(&Scenario)) {
     let begin = Instant::now();
     let only = std::env::var("BIPS_STEP").unwrap_or_default();
+    let one_each = std::env::var("BIPS_DEATHS").is_ok_and(|which| which == "one");
     let (mut all, mut whole, mut good, mut bad) = (0, 0, 0, 0);
     println!("\n{side:?} dies at");
     for (step, (_, text)) in steps().enumerate().filter(|(_, (of, text))| *of == side && text.contains(&only))
     {
         let began = Instant::now();
         let (mut passed, mut failed) = (0, Vec::new());
-        for policy in POLICIES {
+        'company: for policy in POLICIES {
             for consumers in 1..=3 {
                 let mut scenario = Scenario { step, count: 1, policy, consumers };
                 if !scenario.is_single() {
@@ -125,6 +127,9 @@ fn every_step(side: Side, run: impl Fn(&Scenario)) {
                 match catch_unwind(AssertUnwindSafe(|| run(&scenario))) {
                     Ok(()) => passed += 1,
                     Err(_) => failed.push(format!("{policy}, {consumers} consumers")),
+                }
+                if one_each {
+                    break 'company;
                 }
             }
         }
