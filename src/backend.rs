@@ -257,6 +257,16 @@ pub trait CpuAccess: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the system reports: others may not see what was written.
     fn end(&self, offset: u64, access: Access) -> Result<()>;
+
+    /// Makes what a device wrote to the slot at `offset` seen by those who can't begin an access of their own, once it is
+    /// written. Before a publication, after [`CpuAccess::end`]. Nothing, where consumers begin theirs.
+    ///
+    /// # Errors
+    /// What the system reports: others may not see what was written.
+    fn settle(&self, offset: u64) -> Result<()> {
+        let _ = offset;
+        Ok(())
+    }
 }
 
 /// A range of mapped memory; valid as long as the [`Memory`] it came from.

@@ -145,6 +145,15 @@ impl Pool {
         allocation.memory.cpu_access().map_or(Ok(()), |cpu| cpu.end(allocation.offset, access))
     }
 
+    /// Makes what a device wrote seen by consumers that can't ask for it themselves, before they are told of it.
+    pub(crate) fn settle(&self, slot: u32) -> Result<()> {
+        if !self.announced {
+            return Ok(());
+        }
+        let allocation = self.slots[slot as usize].allocation();
+        allocation.memory.cpu_access().map_or(Ok(()), |cpu| cpu.settle(allocation.offset))
+    }
+
     /// What the system said when the CPU's access could last not begin.
     pub(crate) fn explain_trouble(&self, stream: &str) -> Error {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);

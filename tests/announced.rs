@@ -10,7 +10,7 @@ use bips::{
     AcquireError, Backend, Consumer, Description, ErrorKind, Fence, Producer, ReceiveError, Registry, Wait,
 };
 use common::process::in_fork;
-use common::{SOON, Scratch};
+use common::{SOON, Scratch, eventually};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -48,6 +48,45 @@ fn is_told_around_every_lease() {
     assert_eq!(told(&backend), (2, 2));
     producer.acquire(Wait::Now).unwrap().cancel();
     assert_eq!((told(&backend), backend.begun()), ((3, 3), 0));
+}
+
+/// What a device writes comes after the CPU's part, and is settled before anybody hears of it. Nobody waits for it who gives
+/// a slot back.
+#[test]
+fn a_slot_can_be_a_devices() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    let mut frame = producer.acquire(Wait::Now).unwrap();
+    frame.for_device().unwrap();
+    assert_eq!((told(&backend), backend.begun()), ((1, 1), 0));
+    frame.for_device().unwrap();
+    assert_eq!((told(&backend), backend.calls(Operation::Settle)), ((1, 1), 0));
+    frame.publish(Description::new(), Fence::Signaled).unwrap();
+    assert_eq!((told(&backend), backend.calls(Operation::Settle)), ((1, 1), 1));
+    drop(consumer.receive(SOON).unwrap());
+    let mut given_back = producer.acquire(Wait::Now).unwrap();
+    given_back.for_device().unwrap();
+    given_back.cancel();
+    drop(producer.acquire(Wait::Now).unwrap());
+    assert_eq!((told(&backend), backend.calls(Operation::Settle)), ((4, 4), 1));
+}
+
+/// No device ends that wait; the consumer's own program does.
+#[test]
+fn a_wait_for_a_device_ends_with_its_consumer() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    publish(&producer, 1);
+    backend.busy(0b11);
+    let closer = consumer.closer();
+    let waiter = thread::spawn(move || (consumer.receive(Wait::Forever).unwrap_err(), consumer.stats().held));
+    eventually("it waits", || backend.calls(Operation::Begin) >= 2);
+    closer.close();
+    assert_eq!(waiter.join().unwrap(), (ReceiveError::Closed, 0));
+    backend.busy(0);
+    for value in 2..5 {
+        publish(&producer, value); // nothing is held that nobody gives back
+    }
 }
 
 #[test]

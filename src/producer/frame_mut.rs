@@ -103,6 +103,19 @@ impl FrameMut {
         Ok((fd, offset))
     }
 
+    /// Gives the slot to a device, which writes the frame instead of the CPU: from here until it is published
+    /// [`FrameMut::bytes_mut`] is not to be used. Where devices and CPUs must be told of each other, they are told now
+    /// and not at the end, when the CPU's caches would come after what the device wrote. For other memory it is nothing.
+    ///
+    /// # Errors
+    /// What the system reports; `Forked`.
+    pub fn for_device(&mut self) -> Result<()> {
+        if self.inner.is_forked() {
+            return Err(Error::forked());
+        }
+        self.end()
+    }
+
     /// A further hold on the slot: while it lives, the slot is not taken again, published or not.
     pub fn hold(&self) -> SlotHold {
         if !self.inner.is_forked() {
@@ -124,6 +137,7 @@ impl FrameMut {
         // Memory whose fences can't cross processes: the host waits (see `Fence`).
         ready.wait()?;
         self.end()?;
+        self.inner.pool.settle(self.slot)?;
         self.holds = false;
         self.inner.publish(self.slot, &description)
     }

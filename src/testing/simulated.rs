@@ -23,6 +23,8 @@ pub enum Operation {
     Begin,
     /// [`CpuAccess::end`].
     End,
+    /// [`CpuAccess::settle`].
+    Settle,
 }
 
 /// What can be wrong with a handle on its way between processes.
@@ -67,7 +69,7 @@ pub struct Simulated {
 /// What was called, and what shall fail.
 #[derive(Debug, Default)]
 struct Calls {
-    counts: [AtomicU32; 5],
+    counts: [AtomicU32; 6],
     faults: Mutex<Vec<Fault>>,
     /// Slots made so far that a device uses, as bits.
     busy: AtomicU64,
@@ -214,6 +216,10 @@ impl CpuAccess for Announced {
             self.calls.begun.fetch_and(!self.slot.map_or(0, |slot| 1 << slot), Relaxed);
         }
         self.calls.enter(Operation::End)
+    }
+
+    fn settle(&self, _offset: u64) -> Result<()> {
+        self.calls.enter(Operation::Settle)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kind `udmabuf`: one sealed memfd for the CPUs, and over each slot of it a dma-buf for devices.
 
 use crate::{DmaBuf, device, ioctl};
-use bips::sys::{PAGE, Pages, Segment, SegmentMemory, Sharing};
+use bips::sys::{PAGE, Pages, Segment, SegmentMemory, Sharing, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Error, ErrorKind,
     ExternalHandle, Layout, Mapped, Memory, PrivateMapping, Requirements, Result, Usage,
@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const DEVICE: &str = "/dev/udmabuf";
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
 const LIMIT: &str = "/sys/module/udmabuf/parameters/size_limit_mb";
 
 /// Provider of memfd memory that devices can use.
@@ -74,6 +75,7 @@ impl Backend for Udmabuf {
             ));
         }
         open()?;
+        not_huge_for_all()?;
         let layout = Layout::in_pages(requirements);
         fits(layout.slot_bytes)?;
         Ok(layout)
@@ -96,6 +98,8 @@ pub(crate) fn pool(
     cover: impl FnOnce(BorrowedFd<'_>) -> Result<Vec<DmaBuf>>,
 ) -> Result<Vec<Allocation>> {
     let len = layout.pool_bytes(slots)?;
+    not_huge_for_all()?;
+    check_unswappable(len)?; // its pages are pinned
     let (segment, buffers) = Segment::create_then("pool", len, Sharing::of(layout.writable), pages(), cover)?;
     let memory = SegmentMemory::new(segment, Access::Write);
     let memory: Arc<dyn Memory> = Arc::new(Covered { memory, buffers, slot_bytes: layout.slot_bytes });
@@ -163,13 +167,13 @@ impl CpuAccess for Covered {
         self.buffer(offset)?.begin(access, timeout)
     }
 
-    /// Consumers have no dma-buf to ask. So what a device still writes is waited for here, and seen by all CPUs then.
     fn end(&self, offset: u64, access: Access) -> Result<()> {
+        self.buffer(offset)?.end(access)
+    }
+
+    /// Consumers have no dma-buf to ask. So what a device still writes is waited for here, and seen by all CPUs then.
+    fn settle(&self, offset: u64) -> Result<()> {
         let buffer = self.buffer(offset)?;
-        buffer.end(access)?;
-        if access == Access::Read {
-            return Ok(());
-        }
         buffer.begin(Access::Read, None)?;
         buffer.end(Access::Read)
     }
@@ -239,6 +243,36 @@ fn pages() -> Pages {
     pages_of(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())
 }
 
+/// Refuses where a pool can't have small pages that needs them: a setting gives large ones to every memfd.
+fn not_huge_for_all() -> Result<()> {
+    if pages() != Pages::Small {
+        return Ok(());
+    }
+    let setting = |dir: &Path| {
+        let path = dir.join("shmem_enabled");
+        let text = fs::read_to_string(&path).ok()?;
+        is_for_all(&text).then_some(path)
+    };
+    let root = Path::new(HUGE_PAGES);
+    let sizes = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    match setting(root).or_else(|| sizes.into_iter().find_map(|size| setting(&size))) {
+        None => Ok(()),
+        Some(path) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this kernel (Linux 6.11 and 6.12) shows devices the wrong pages of a udmabuf in large pages, and {} \
+                 gives them to every memfd; `echo advise` into it as root, or use dma-heap",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// Whether this `shmem_enabled` gives large pages unasked.
+fn is_for_all(text: &str) -> bool {
+    ["[always]", "[within_size]", "[force]"].iter().any(|chosen| text.contains(chosen))
+}
+
 fn pages_of(release: &str) -> Pages {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
@@ -276,6 +310,21 @@ fn fits(len: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_pages_for_everybody_are_seen() {
+        for chosen in ["always", "within_size", "force"] {
+            let text = "always within_size advise never deny force\n".replace(chosen, &format!("[{chosen}]"));
+            assert!(is_for_all(&text), "{text}");
+        }
+        for text in [
+            "always within_size advise [never] deny force\n",
+            "always [inherit] within_size advise never\n",
+            "",
+        ] {
+            assert!(!is_for_all(text), "{text}");
+        }
+    }
 
     #[test]
     fn huge_pages_are_kept_from_kernels_that_show_them_wrong() {

@@ -178,7 +178,8 @@ impl Stream {
         Ok(())
     }
 
-    fn give(&mut self, queue: &mut Queue<Slot>, frame: FrameMut) -> Outcome {
+    fn give(&mut self, queue: &mut Queue<Slot>, mut frame: FrameMut) -> Outcome {
+        frame.for_device()?;
         let slot = self.slots.target(frame)?;
         Ok(queue.queue(slot.index(), slot)?)
     }
