@@ -88,8 +88,8 @@ impl Lane {
             Self::Native => native::run(workspace, skips),
             Self::Containers => containers::run(workspace, skips),
             Self::Podman => podman::run(workspace, skips),
-            Self::Vm => vm::run(workspace),
-            Self::VmExtra => vm::run_extra(workspace),
+            Self::Vm => vm::run(workspace, skips),
+            Self::VmExtra => vm::run_extra(workspace, skips),
             Self::Crash => shown(workspace, skips, "steps"),
             Self::Hostile => shown(workspace, skips, "hostile"),
             Self::Soak => {

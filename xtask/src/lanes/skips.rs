@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 const COLLECT: &str = "BIPS_SKIPS";
 
 /// The collection of one lane.
+#[derive(Clone)]
 pub(crate) struct Skips(PathBuf);
 
 impl Skips {

@@ -31,7 +31,7 @@ fn drm(lane: &VmLane) -> Result<()> {
     let cache = Command::new("/sbin/ldconfig").arg("-p").output().context("cannot ask for libraries")?;
     let has_gbm = String::from_utf8_lossy(&cache.stdout).contains("libgbm.so.1 ");
     if !has_gbm {
-        println!("        without gbm: there is no libgbm.so.1 here (packages libgbm1 and libgl1-mesa-dri)");
+        lane.skips.add("gbm: there is no libgbm.so.1 here: apt-get install libgbm1 libgl1-mesa-dri")?;
     }
     package(lane, "bips-drm", if has_gbm { "drm,gbm,vgem" } else { "drm,vgem" })
 }
@@ -97,10 +97,10 @@ fn cameras(lane: &VmLane) -> Result<()> {
 fn containers(lane: &VmLane) -> Result<()> {
     let python = lane.target.join("venv-frameworks/bin/python");
     if !python.exists() || on_path("bwrap").is_none() {
-        println!(
-            "        left out: it takes bwrap, and the lane `frameworks` before it (cargo xtask test frameworks)"
+        return lane.skips.add(
+            "a camera and PyTorch in containers: it takes bwrap (apt-get install bubblewrap), and the lane `frameworks` \
+             before it (cargo xtask test frameworks)",
         );
-        return Ok(());
     }
     let programs = tests_of(lane, &["--package", "bips-cli", "--test", "containers"])?;
     let script = "BIPS_TEST_PYTHON=$1 \"$2\" --nocapture 2>&1";
@@ -114,7 +114,7 @@ fn containers(lane: &VmLane) -> Result<()> {
     Ok(())
 }
 
-/// One death at each step: nine take an emulated processor ten minutes, and differ in company, not in memory.
+/// One death at each step: nine take an emulated processor five minutes, and differ in company, not in memory.
 fn deaths(lane: &VmLane) -> Result<()> {
     let programs = tests_of(lane, &["--package", "bips", "--features", "testing", "--test", "steps"])?;
     let script = "BIPS_TEST_MEMORY=dma-heap BIPS_DEATHS=one exec \"$1\" --test-threads=1 --include-ignored --nocapture 2>&1";

@@ -14,34 +14,35 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Outcome;
+use super::{Outcome, Skips};
 use crate::step::shown;
 use crate::vm;
 use crate::workspace::Workspace;
 
-pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     if let Err(error) = vm::prepare(workspace) {
         return Ok(Outcome::Skipped(format!("there is no virtual machine here: {error:#}")));
     }
     workspace.build_cli()?;
-    all(workspace, "vm-lane", cases::ALL.iter().chain(drivers::ALL).chain(endings::ALL))
+    all(workspace, skips, "vm-lane", cases::ALL.iter().chain(drivers::ALL).chain(endings::ALL))
 }
 
 /// With the drivers that have to be built. A lane of its own, since that takes a compiler and a fetch.
-pub(crate) fn run_extra(workspace: &Workspace) -> Result<Outcome> {
+pub(crate) fn run_extra(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     if let Err(error) = vm::prepare_extra(workspace) {
         return Ok(Outcome::Skipped(format!("the drivers can't be built here: {error:#}")));
     }
-    all(workspace, "vm-extra-lane", extra::ALL)
+    all(workspace, skips, "vm-extra-lane", extra::ALL)
 }
 
 /// Runs all cases, even when one fails.
 fn all<'a>(
     workspace: &Workspace,
+    skips: &Skips,
     folder: &str,
     cases: impl IntoIterator<Item = &'a Case>,
 ) -> Result<Outcome> {
-    let lane = VmLane::new(workspace, folder)?;
+    let lane = VmLane::new(workspace, skips, folder)?;
     let mut failed = Vec::new();
     for case in cases {
         let started = Instant::now();
@@ -76,10 +77,11 @@ struct VmLane {
     target: PathBuf,
     /// For files, which the machine sees under the same name.
     folder: PathBuf,
+    skips: Skips,
 }
 
 impl VmLane {
-    fn new(workspace: &Workspace, folder: &str) -> Result<Self> {
+    fn new(workspace: &Workspace, skips: &Skips, folder: &str) -> Result<Self> {
         let folder = workspace.target.join(folder);
         // Left by a run that failed.
         let _ = fs::remove_dir_all(&folder);
@@ -89,6 +91,7 @@ impl VmLane {
             root: workspace.root.clone(),
             target: workspace.target.clone(),
             folder,
+            skips: skips.clone(),
         })
     }
 
