@@ -1,4 +1,4 @@
-// Publishes images of a moving pattern, each with its checksum: tensor_camera_c NAME [FRAMES [WIDTH HEIGHT]]
+// Publishes images of a moving pattern, each with its checksum: tensor_camera_c NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]
 
 #include "pixels.h"
 
@@ -30,7 +30,7 @@ int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // each line at once, also into a pipe
     if (argc < 2) {
-        fprintf(stderr, "usage: %s NAME [FRAMES [WIDTH HEIGHT]]\n", argv[0]);
+        fprintf(stderr, "usage: %s NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]\n", argv[0]);
         return 2;
     }
     const int frames = argc > 2 ? atoi(argv[2]) : 10;
@@ -39,6 +39,7 @@ int main(int argc, char **argv)
     options.format = "RGB3";
     options.width = argc > 4 ? (uint32_t)atoi(argv[3]) : 640;
     options.height = argc > 4 ? (uint32_t)atoi(argv[4]) : 480;
+    if (argc > 5) options.memory = argv[5];
     bips_producer *producer = NULL;
     check(bips_producer_create(argv[1], &options, &producer));
     bips_layout layout = bips_layout_init();

@@ -1,4 +1,4 @@
-// Publishes images of a moving pattern, each with its checksum: tensor_camera_cpp NAME [FRAMES [WIDTH HEIGHT]]
+// Publishes images of a moving pattern, each with its checksum: tensor_camera_cpp NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]
 
 #include "pixels.hpp"
 
@@ -19,14 +19,15 @@ static void draw(const bips::Plane<std::byte>& plane, std::size_t i) {
 
 int main(int argc, char** argv) try {
     if (argc < 2) {
-        std::cerr << "usage: " << argv[0] << " NAME [FRAMES [WIDTH HEIGHT]]\n";
+        std::cerr << "usage: " << argv[0] << " NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]\n";
         return 2;
     }
     const auto frames = argc > 2 ? std::stoul(argv[2]) : 10;
     const auto width = argc > 4 ? std::stoul(argv[3]) : 640;
     const auto height = argc > 4 ? std::stoul(argv[4]) : 480;
 
-    const auto image = bips::image("RGB3", static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height));
+    auto image = bips::image("RGB3", static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height));
+    if (argc > 5) image.memory = argv[5];
     const bips::Producer producer(argv[1], image);
     const auto content = producer.layout().content;
     producer.wait_for_consumers(1, 30s);

@@ -1,4 +1,4 @@
-"""Publishes images of a moving pattern, each with its checksum: camera.py NAME [FRAMES [WIDTH HEIGHT]]"""
+"""Publishes images of a moving pattern, each with its checksum: camera.py NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]"""
 
 import sys
 
@@ -18,11 +18,12 @@ def draw(pixels: np.ndarray, i: int) -> None:
 def main() -> None:
     """Sends the pictures."""
     if len(sys.argv) < 2:
-        sys.exit(f"usage: {sys.argv[0]} NAME [FRAMES [WIDTH HEIGHT]]")
+        sys.exit(f"usage: {sys.argv[0]} NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]")
     frames = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     width, height = map(int, sys.argv[3:5]) if len(sys.argv) > 4 else (640, 480)
+    memory = sys.argv[5] if len(sys.argv) > 5 else "auto"
 
-    with bips.Producer(sys.argv[1], size=(width, height), format="RGB3") as producer:
+    with bips.Producer(sys.argv[1], size=(width, height), format="RGB3", memory=memory) as producer:
         producer.wait_for_consumers(1, timeout=30)
 
         for i in range(frames):

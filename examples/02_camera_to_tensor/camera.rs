@@ -1,4 +1,4 @@
-//! Publishes images of a moving pattern, each with its checksum: `tensor_camera NAME [FRAMES [WIDTH HEIGHT]]`
+//! Publishes images of a moving pattern, each with its checksum: `tensor_camera NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]`
 
 mod pixels;
 
@@ -25,12 +25,13 @@ fn draw(bytes: &mut [u8], plane: &Plane, i: usize) {
 
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
-    let name = arguments.next().context("usage: tensor_camera NAME [FRAMES [WIDTH HEIGHT]]")?;
+    let name = arguments.next().context("usage: tensor_camera NAME [FRAMES [WIDTH HEIGHT [MEMORY]]]")?;
     let frames = arguments.next().map_or(Ok(10), |frames| frames.parse())?;
     let width = arguments.next().map_or(Ok(640), |width| width.parse())?;
     let height = arguments.next().map_or(Ok(480), |height| height.parse())?;
+    let memory = arguments.next().unwrap_or_else(|| "auto".into());
 
-    let producer = Producer::builder(name).registry(bips_backends::registry());
+    let producer = Producer::builder(name).registry(bips_backends::registry()).memory(memory);
     let producer = producer.image(Fourcc::parse("RGB3")?, width, height).create()?;
     let content = producer.content();
     producer.wait_for_consumers(1, PATIENCE)?;

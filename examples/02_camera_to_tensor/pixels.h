@@ -32,11 +32,11 @@ static inline void place(const void *data, uint64_t nbytes, char *text, size_t s
     char line[512];
     while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
         uint64_t start, end, offset, inode;
-        char permissions[5];
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %" SCNu64, &start, &end, permissions, &offset,
-                   &inode) == 5 &&
-            start <= address && address + nbytes <= end && permissions[3] == 's' && strstr(line, " /memfd:") != NULL)
-            snprintf(text, size, "memfd %" PRIu64 " + 0x%" PRIx64 ", %s", inode, offset + (address - start),
+        char permissions[5], kind[16]; // "memfd" or "dmabuf"
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %" SCNu64 " /%15[a-z]:", &start, &end, permissions,
+                   &offset, &inode, kind) == 6 &&
+            start <= address && address + nbytes <= end && permissions[3] == 's')
+            snprintf(text, size, "%s %" PRIu64 " + 0x%" PRIx64 ", %s", kind, inode, offset + (address - start),
                      permissions);
     }
     if (maps != NULL) fclose(maps);

@@ -32,9 +32,10 @@ inline std::string place(const std::byte* data, std::size_t nbytes) {
         std::string permissions, device, path;
         char dash = 0;
         fields >> std::hex >> start >> dash >> end >> permissions >> offset >> device >> std::dec >> inode >> path;
-        if (start <= address && address + nbytes <= end && permissions[3] == 's' && path.rfind("/memfd:", 0) == 0) {
+        const auto colon = path.find(':'); // after "/memfd" or "/dmabuf"
+        if (start <= address && address + nbytes <= end && permissions[3] == 's' && colon != std::string::npos) {
             std::ostringstream text;
-            text << "memfd " << inode << " + 0x" << std::hex << offset + (address - start) << ", " << permissions;
+            text << path.substr(1, colon - 1) << " " << inode << " + 0x" << std::hex << offset + (address - start) << ", " << permissions;
             return text.str();
         }
     }

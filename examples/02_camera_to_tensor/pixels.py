@@ -29,7 +29,8 @@ def place(address: int, nbytes: int) -> str:
     for line in Path("/proc/self/maps").read_text().splitlines():
         addresses, permissions, offset, _, inode, *path = line.split(maxsplit=5)
         start, end = (int(part, 16) for part in addresses.split("-"))
-        shared = permissions[3] == "s" and path and path[0].startswith("/memfd:")
+        shared = permissions[3] == "s" and path and ":" in path[0]
         if start <= address and address + nbytes <= end and shared:
-            return f"memfd {inode} + {int(offset, 16) + address - start:#x}, {permissions}"
+            kind = path[0].split(":")[0].removeprefix("/")  # memfd or dmabuf
+            return f"{kind} {inode} + {int(offset, 16) + address - start:#x}, {permissions}"
     return "private memory"

@@ -23,9 +23,9 @@ pub(crate) fn place(bytes: &[u8]) -> String {
         let hex = |text| u64::from_str_radix(text, 16).ok();
         let (start, end, offset) = (hex(start)?, hex(end)?, hex(offset)?);
         let inside = start <= address && address + bytes.len() as u64 <= end;
-        let shared = permissions.ends_with('s') && path.starts_with("/memfd:");
-        (inside && shared)
-            .then(|| format!("memfd {inode} + {:#x}, {permissions}", offset + (address - start)))
+        let (kind, _) = path.strip_prefix('/')?.split_once(':')?; // memfd or dmabuf
+        (inside && permissions.ends_with('s'))
+            .then(|| format!("{kind} {inode} + {:#x}, {permissions}", offset + (address - start)))
     });
     at.unwrap_or_else(|| "private memory".to_owned())
 }

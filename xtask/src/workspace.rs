@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::step;
 
 /// The checkout that this program was built from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,

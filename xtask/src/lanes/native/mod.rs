@@ -3,7 +3,7 @@
 mod compilers;
 mod examples;
 mod exports;
-mod pairs;
+pub(crate) mod pairs;
 mod project;
 mod verdict;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     exports::check(workspace, &prefix)?;
     compilers::run(workspace, &prefix, skips)?;
 
-    let programs = folder.join("examples");
+    let programs = pairs::examples(workspace);
     if let Some(reason) = examples::build(workspace, &prefix, &programs, skips)? {
         return Ok(Outcome::Skipped(reason));
     }

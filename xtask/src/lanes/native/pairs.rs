@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(super) const EXAMPLES: [Example; 3] = [
         sender: "camera",
         receiver: "checksum",
         arguments: &["8", "1920", "1080"],
-        expected: || verdict::tensor(8, 1920, 1080),
+        expected: || verdict::tensor(8, 1920, 1080, "memfd"),
     },
     Example {
         folder: "03_results_back",
@@ -159,6 +159,52 @@ fn files(folder: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// Cameras and their consumers, each language once on either side, for whoever runs them elsewhere.
+pub(crate) struct Ring {
+    pub(crate) pairs: Vec<Remote>,
+    expected: Expected,
+}
+
+/// One camera and one consumer.
+pub(crate) struct Remote {
+    pub(crate) name: String,
+    pub(crate) sender: Vec<String>,
+    pub(crate) receiver: Vec<String>,
+}
+
+impl Ring {
+    /// In this kind of memory, whose files the kernel calls `file`.
+    pub(crate) fn of(workspace: &Workspace, python: &Path, memory: &str, file: &'static str) -> Self {
+        let (example, programs) = (&EXAMPLES[1], examples(workspace));
+        let places = Places { workspace, programs: &programs, python };
+        let words = |program, language, arguments: &[&str]| {
+            let command = places.command(example, program, language);
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            let words = words.map(|word| word.to_string_lossy().into_owned());
+            words.chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
+        };
+        let pairs = (0..LANGUAGES.len()).map(|i| {
+            let (from, to) = (LANGUAGES[i], LANGUAGES[(i + 1) % LANGUAGES.len()]);
+            Remote {
+                name: format!("{from} to {to}"),
+                sender: words(example.sender, from, &["example", "4", "320", "240", memory]),
+                receiver: words(example.receiver, to, &["example"]),
+            }
+        });
+        Self { pairs: pairs.collect(), expected: verdict::tensor(4, 320, 240, file) }
+    }
+
+    /// Whether both have said what they must, at the same places in the same memory.
+    pub(crate) fn judge(&self, sender: &str, receiver: &str) -> Result<()> {
+        self.expected.judge(sender, receiver).with_context(|| format!("{sender}{receiver}"))
+    }
+}
+
+/// Where the lane leaves the examples in C and C++.
+pub(crate) fn examples(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("native/examples")
 }
 
 /// All pairs of all examples; `programs` has those in C and C++.

@@ -8,7 +8,7 @@ pub(super) enum Expected {
     /// These lines.
     Text { sender: Vec<String>, receiver: Vec<String> },
     /// For each image a line with its checksum and its place, which must be the same on both sides.
-    Images { checksums: Vec<u64>, nbytes: u64 },
+    Images { checksums: Vec<u64>, nbytes: u64, file: &'static str },
 }
 
 pub(super) fn hello(frames: u64) -> Expected {
@@ -19,10 +19,11 @@ pub(super) fn hello(frames: u64) -> Expected {
     Expected::Text { sender, receiver }
 }
 
-pub(super) fn tensor(frames: u64, width: u64, height: u64) -> Expected {
+/// In memory files that the kernel calls `file`.
+pub(super) fn tensor(frames: u64, width: u64, height: u64, file: &'static str) -> Expected {
     let row = |i, y| (0..3 * width).map(|at| (at / 3 + y + 5 * i + 85 * (at % 3)) % 256).sum::<u64>();
     let checksums = (0..frames).map(|i| (0..height).map(|y| (y + 1) * row(i, y)).sum()).collect();
-    Expected::Images { checksums, nbytes: 3 * width * height }
+    Expected::Images { checksums, nbytes: 3 * width * height, file }
 }
 
 pub(super) fn results(frames: u64, width: u64, height: u64) -> Expected {
@@ -44,7 +45,7 @@ impl Expected {
                 same("sender", sender, of_sender)?;
                 same("receiver", receiver, of_receiver)
             }
-            Self::Images { checksums, nbytes } => {
+            Self::Images { checksums, nbytes, file } => {
                 let (sent, received): (Vec<_>, Vec<_>) =
                     (sender.lines().collect(), receiver.lines().collect());
                 ensure!(sent.len() == checksums.len(), "the sender should say {} lines", checksums.len());
@@ -57,7 +58,7 @@ impl Expected {
                 );
                 let lines = checksums.iter().zip(sent).zip(received).enumerate();
                 lines.into_iter().try_for_each(|(i, ((checksum, sent), received))| {
-                    image(&format!("frame {i}: checksum {checksum}, memfd "), *nbytes, sent, received)
+                    image(&format!("frame {i}: checksum {checksum}, {file} "), *nbytes, sent, received)
                         .with_context(|| format!("{sent:?} and {received:?}"))
                 })
             }
@@ -114,7 +115,7 @@ mod tests {
         let receiver = format!(
             "frame 0: checksum {sum}, memfd 7 + 0x1000, r--s, at 0x2000-0x200c\n1 frames, all as the camera drew them\n"
         );
-        let expected = tensor(1, 2, 2);
+        let expected = tensor(1, 2, 2, "memfd");
         expected.judge(&sender, &receiver).unwrap();
         let wrong = |from: &str, to: &str| {
             assert!(receiver.contains(from), "{from}");
@@ -122,6 +123,7 @@ mod tests {
         };
         wrong(&sum.to_string(), "1550");
         wrong("memfd 7", "memfd 8");
+        tensor(1, 2, 2, "dmabuf").judge(&sender, &receiver).unwrap_err();
         wrong("0x1000", "0x2000");
         wrong("memfd 7 + 0x1000, r--s", "private memory");
         wrong("r--s", "rw-s");

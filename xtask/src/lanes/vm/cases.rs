@@ -79,7 +79,7 @@ fn together(lane: &VmLane) -> Result<()> {
 }
 
 fn surroundings(lane: &VmLane) -> Result<()> {
-    let here = lane.root.join("xtask");
+    let here = lane.workspace.root.join("xtask");
     let script =
         "pwd; printf '%s\\n' \"$1\" \"$BIPS_LANE\" \"$BIPS_VM\"; test -f Cargo.toml && wc -c </dev/stdin";
     let mut vm = lane.vm(&["--modules", "none"], &["sh", "-c", script, "sh", "it's \"1\"\n$x"]);
@@ -93,7 +93,7 @@ fn bips(lane: &VmLane) -> Result<()> {
     let printed = lane.printed(&["--modules", "none"], &["sh", "-c", "command -v bips && bips --version"])?;
     let mut lines = printed.lines();
     let path = lines.next().context("nothing was printed")?;
-    ensure!(path.starts_with(&lane.target.display().to_string()), "bips is {path}");
+    ensure!(path.starts_with(&lane.workspace.target.display().to_string()), "bips is {path}");
     ensure!(lines.next().is_some_and(|line| line.starts_with("bips ")), "it says {printed:?}");
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! Tests of drivers. They are left out on machines that lack these; here none may be.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, VmLane};
+use crate::lanes::native::pairs::{self, Ring};
 use crate::workspace::on_path;
 
 pub(super) const ALL: &[Case] = &[
@@ -15,6 +17,7 @@ pub(super) const ALL: &[Case] = &[
     Case { name: "bips broker: makes memory for others, none left out", run: broker },
     Case { name: "cameras: the tests of capture, each with some kind of camera", run: cameras },
     Case { name: "a camera and PyTorch, each in a container, share dma-bufs", run: containers },
+    Case { name: "C, C++, Rust and Python share a heap's dma-bufs", run: languages },
     Case { name: "killed at each step, on a pool of a dma-heap", run: deaths },
     Case { name: "cargo xtask hw, on memory of each family, required", run: devices },
 ];
@@ -95,7 +98,7 @@ fn cameras(lane: &VmLane) -> Result<()> {
 
 /// PyTorch as the lane for frameworks has it, or not at all: it is too large to be fetched for this alone.
 fn containers(lane: &VmLane) -> Result<()> {
-    let python = lane.target.join("venv-frameworks/bin/python");
+    let python = lane.workspace.target.join("venv-frameworks/bin/python");
     if !python.exists() || on_path("bwrap").is_none() {
         return lane.skips.add(
             "a camera and PyTorch in containers: it takes bwrap (apt-get install bubblewrap), and the lane `frameworks` \
@@ -111,6 +114,35 @@ fn containers(lane: &VmLane) -> Result<()> {
     told.demand(0).with_context(|| said.clone())?;
     let line = said.lines().find(|line| line.contains("dma-bufs, 0 copied"));
     println!("        {}", line.with_context(|| format!("it was left out:\n{said}"))?);
+    Ok(())
+}
+
+/// What the lanes for C and C++, and for Python, have built.
+fn languages(lane: &VmLane) -> Result<()> {
+    let python = lane.workspace.target.join("venv-core/bin/python");
+    if !python.exists() || !pairs::examples(&lane.workspace).join("tensor_camera_c").exists() {
+        return lane.skips.add(
+            "languages on dma-bufs: it takes the lanes `python` and `native` before it (cargo xtask test python native)",
+        );
+    }
+    let ring = Ring::of(&lane.workspace, &python, "dma-heap", "dmabuf");
+    let out = lane.folder.join("languages");
+    fs::create_dir_all(&out)?;
+    let quoted = |words: &[String]| words.iter().map(|word| format!("'{word}' ")).collect::<String>();
+    let mut script = String::from("mkdir -p /tmp/run; export BIPS_DIR=/tmp/run RUST_LIB_BACKTRACE=0\n");
+    for (i, pair) in ring.pairs.iter().enumerate() {
+        let said = out.join(i.to_string()).display().to_string();
+        script += &format!("{}>'{said}.sender' 2>&1 &\n", quoted(&pair.sender));
+        script += &format!("{}>'{said}.receiver' 2>&1; wait\n", quoted(&pair.receiver));
+    }
+    let out_text = out.display().to_string();
+    lane.outcome(&["--modules", "none", "--out", &out_text], &["sh", "-c", &script])?.demand(0)?;
+    for (i, pair) in ring.pairs.iter().enumerate() {
+        let said = |who| fs::read_to_string(out.join(format!("{i}.{who}")));
+        ring.judge(&said("sender")?, &said("receiver")?).with_context(|| pair.name.clone())?;
+    }
+    let names: Vec<_> = ring.pairs.iter().map(|pair| pair.name.as_str()).collect();
+    println!("        the same inode and place on both sides: {}", names.join(", "));
     Ok(())
 }
 
@@ -130,9 +162,12 @@ fn deaths(lane: &VmLane) -> Result<()> {
 fn devices(lane: &VmLane) -> Result<()> {
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--package", "bips-hw-tests"]);
-    build.current_dir(&lane.root).env("CARGO_TARGET_DIR", &lane.target).stdin(Stdio::null());
+    build
+        .current_dir(&lane.workspace.root)
+        .env("CARGO_TARGET_DIR", &lane.workspace.target)
+        .stdin(Stdio::null());
     ensure!(build.status().context("cannot start cargo")?.success(), "the device tests can't be built");
-    let program = lane.target.join("debug/bips-hw-tests");
+    let program = lane.workspace.target.join("debug/bips-hw-tests");
     // One of each: of the rest the backends' own tests tell the same.
     let script = "BIPS_REQUIRE=dma-heap:system,udmabuf,drm:card0,v4l2:video0 exec \"$1\" --out /tmp/results \
                   --device dma-heap:system --device udmabuf --device drm:card0 --device v4l2:video0 2>&1";
@@ -146,7 +181,10 @@ fn devices(lane: &VmLane) -> Result<()> {
 pub(super) fn tests_of(lane: &VmLane, which: &[&str]) -> Result<Vec<String>> {
     let mut build = Command::new("cargo");
     build.args(["test", "--no-run", "--message-format=json"]).args(which);
-    build.current_dir(&lane.root).env("CARGO_TARGET_DIR", &lane.target).stdin(Stdio::null());
+    build
+        .current_dir(&lane.workspace.root)
+        .env("CARGO_TARGET_DIR", &lane.workspace.target)
+        .stdin(Stdio::null());
     let output = build.output().context("cannot start cargo")?;
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "the tests {which:?} can't be built:\n{complaints}");

@@ -35,6 +35,9 @@ pub(crate) fn run_extra(workspace: &Workspace, skips: &Skips) -> Result<Outcome>
     all(workspace, skips, "vm-extra-lane", extra::ALL)
 }
 
+/// Has only the cases run whose name has that in it.
+const ONLY: &str = "BIPS_VM_CASE";
+
 /// Runs all cases, even when one fails.
 fn all<'a>(
     workspace: &Workspace,
@@ -43,6 +46,9 @@ fn all<'a>(
     cases: impl IntoIterator<Item = &'a Case>,
 ) -> Result<Outcome> {
     let lane = VmLane::new(workspace, skips, folder)?;
+    let only = env::var(ONLY).unwrap_or_default();
+    let cases: Vec<_> = cases.into_iter().filter(|case| case.name.contains(&only)).collect();
+    ensure!(!cases.is_empty(), "no case has `{only}` in its name ({ONLY})");
     let mut failed = Vec::new();
     for case in cases {
         let started = Instant::now();
@@ -73,8 +79,7 @@ struct Case {
 struct VmLane {
     /// This very program.
     xtask: PathBuf,
-    root: PathBuf,
-    target: PathBuf,
+    workspace: Workspace,
     /// For files, which the machine sees under the same name.
     folder: PathBuf,
     skips: Skips,
@@ -86,13 +91,7 @@ impl VmLane {
         // Left by a run that failed.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self {
-            xtask: env::current_exe()?,
-            root: workspace.root.clone(),
-            target: workspace.target.clone(),
-            folder,
-            skips: skips.clone(),
-        })
+        Ok(Self { xtask: env::current_exe()?, workspace: workspace.clone(), folder, skips: skips.clone() })
     }
 
     /// `cargo xtask vm OPTIONS -- COMMAND`, as a user calls it.
@@ -100,7 +99,9 @@ impl VmLane {
         let mut vm = Command::new(&self.xtask);
         // Long: a machine takes a multiple of its time where many processes want the processor.
         vm.args(["vm", "--timeout", "400"]).args(options).arg("--").args(command);
-        vm.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).stdin(Stdio::null());
+        vm.current_dir(&self.workspace.root)
+            .env("CARGO_TARGET_DIR", &self.workspace.target)
+            .stdin(Stdio::null());
         vm
     }
 
