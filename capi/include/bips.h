@@ -1042,6 +1042,13 @@ bips_status bips_writable_frame_get_content(const struct bips_writable_frame *fr
                                             struct bips_content *content);
 
 /**
+ * Gives the slot to a device, which writes the frame instead of the CPU: from here until it is published do not touch its
+ * bytes. Where devices and CPUs must be told of each other, they are told now and not at the end, when the CPU's caches
+ * would come after what the device wrote. For other memory it is nothing; so is doing it again.
+ */
+bips_status bips_writable_frame_for_device(const struct bips_writable_frame *frame);
+
+/**
  * A descriptor of the memory by which devices write to the slot, a dma-buf where it has one, and where in it the slot
  * begins. It is yours: close it. It is not for consumers: of some memory kinds it allows more than theirs.
  *

@@ -453,6 +453,7 @@ impl Caller {
                     let mut content = bips_capi::Content::default();
                     let to = self.rarely(&mut content);
                     called!(self, bips_writable_frame_get_content(self.handles.any(&mut self.noise), to));
+                    called!(self, bips_writable_frame_for_device(self.handles.any(&mut self.noise)));
                 }
                 27 => {
                     let mut slot = Room::empty::<Slot>(self);

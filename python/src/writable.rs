@@ -138,6 +138,17 @@ memory_methods! {
         Ok((fd.into_raw_fd(), offset))
     }
 
+    /// Gives the slot to a device, which writes the frame instead of the CPU: don't touch its bytes, nor tensors over them,
+    /// from here until it is published. Where devices and CPUs must be told of each other, they are told now and not at the
+    /// end, when the CPU's caches would come after what the device wrote. For other memory it is nothing.
+    ///
+    /// Raises bips.InvalidArgument when published or cancelled already, and what the system reports.
+    fn for_device(&self) -> PyResult<()> {
+        self.birth.check()?;
+        let outcome = self.frame.lock().as_mut().map(FrameMut::for_device);
+        outcome.ok_or_else(|| self.gone())?.or_raise()
+    }
+
     /// Gives the slot back unpublished. Raises bips.InvalidArgument when published or cancelled already.
     fn cancel(&self) -> PyResult<()> {
         self.take()?.cancel();

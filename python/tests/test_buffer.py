@@ -99,6 +99,7 @@ def test_fd(frame: bips.Frame) -> None:
 def test_fd_of_a_slot(producer: bips.Producer, consumer: bips.Consumer) -> None:
     slot = producer.acquire()
     assert slot.modifier == 0
+    slot.for_device()
     fd, offset = slot.fd()
     try:
         memoryview(slot).cast("B")[:5] = b"found"
@@ -109,6 +110,8 @@ def test_fd_of_a_slot(producer: bips.Producer, consumer: bips.Consumer) -> None:
         os.close(fd)
     with pytest.raises(bips.InvalidArgument, match="published"):
         slot.fd()
+    with pytest.raises(bips.InvalidArgument, match="published"):
+        slot.for_device()
 
 
 def test_facts(producer: bips.Producer, consumer: bips.Consumer) -> None:

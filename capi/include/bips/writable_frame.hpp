@@ -68,6 +68,8 @@ public:
         return publish_with(&described, ready);
     }
     Result<std::uint64_t> try_publish() { return publish_with(nullptr, nullptr); }
+    /// A device writes the frame instead of the CPU: do not touch its bytes from here until it is published.
+    Result<Done> try_for_device() { return detail::done(bips_writable_frame_for_device(c()), c()); }
     /// By which devices write to it, such as V4L2 or a decoder. Not for consumers: it may allow more than theirs.
     Result<Fd> try_fd() const {
         int number = -1;
@@ -94,6 +96,7 @@ public:
     std::uint64_t publish(const Description& description, const bips_fence* ready = nullptr) {
         return try_publish(description, ready).value();
     }
+    void for_device() { try_for_device().value(); }
     Fd fd() const { return try_fd().value(); }
     DLManagedTensorVersioned* dlpack(int plane = -1) const { return try_dlpack(plane).value(); }
     DLManagedTensor* dlpack_legacy(int plane = -1) const { return try_dlpack_legacy(plane).value(); }

@@ -434,6 +434,7 @@ void a_frame_goes_elsewhere() {
     CHECK(held(consumer) == 0);
     TAKE(slot, producer.try_acquire(0s));
     TAKE(device, slot.try_fd());
+    CHECK(slot.try_for_device() && slot.try_for_device());
     slot.data()[7] = std::byte(0x5a);
     CHECK(pread(device.number(), bytes, 8, static_cast<off_t>(device.offset())) == 8 && bytes[7] == 0x5a);
     CHECK(slot.content().modifier() == 0);

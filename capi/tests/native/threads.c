@@ -373,6 +373,7 @@ static int use_inherited(const struct inherited *with) {
     size_t count = 0;
     if (bips_writable_frame_get_slot(another, &where) != BIPS_FORKED) return 30;
     if (bips_writable_frame_fd(another, &fd, &offset) != BIPS_FORKED) return 29;
+    if (bips_writable_frame_for_device(another) != BIPS_FORKED) return 44;
     if (bips_writable_frame_get_content(another, &content) != BIPS_FORKED) return 31;
     if (bips_producer_get_layout(producer, &layout) != BIPS_FORKED) return 32;
     if (bips_producer_get_consumers(producer, NULL, 0, &count) != BIPS_FORKED) return 33;
