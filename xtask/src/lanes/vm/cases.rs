@@ -135,7 +135,7 @@ fn devices(lane: &VmLane) -> Result<()> {
         ensure!(printed.lines().any(|line| line.starts_with(needed)), "{needed} is missing in\n{printed}");
     }
     let release = printed.lines().next().unwrap_or_default();
-    println!("        the machine's kernel is {release}");
+    lane.note(format!("the machine's kernel is {release}"));
     Ok(())
 }
 

@@ -63,7 +63,7 @@ fn package(lane: &VmLane, package: &str, required: &str) -> Result<()> {
         .filter_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<usize>().ok())
         .sum();
     ensure!(passed > 0, "no test of {package} has run:\n{said}");
-    println!("        {package}: {passed} tests of {} programs", programs.len());
+    lane.note(format!("{package}: {passed} tests of {} programs", programs.len()));
     Ok(())
 }
 
@@ -92,7 +92,7 @@ fn cameras(lane: &VmLane) -> Result<()> {
     }
     let never: Vec<_> = all.difference(&done).collect();
     ensure!(!all.is_empty() && never.is_empty(), "left out with every camera: {never:?} of {}", all.len());
-    println!("        {} tests with {} kinds of cameras", all.len(), CAMERAS.len());
+    lane.note(format!("{} tests with {} kinds of cameras", all.len(), CAMERAS.len()));
     Ok(())
 }
 
@@ -113,7 +113,7 @@ fn containers(lane: &VmLane) -> Result<()> {
     let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
     told.demand(0).with_context(|| said.clone())?;
     let line = said.lines().find(|line| line.contains("dma-bufs, 0 copied"));
-    println!("        {}", line.with_context(|| format!("it was left out:\n{said}"))?);
+    lane.note(line.with_context(|| format!("it was left out:\n{said}"))?);
     Ok(())
 }
 
@@ -142,7 +142,7 @@ fn languages(lane: &VmLane) -> Result<()> {
         ring.judge(&said("sender")?, &said("receiver")?).with_context(|| pair.name.clone())?;
     }
     let names: Vec<_> = ring.pairs.iter().map(|pair| pair.name.as_str()).collect();
-    println!("        the same inode and place on both sides: {}", names.join(", "));
+    lane.note(format!("the same inode and place on both sides: {}", names.join(", ")));
     Ok(())
 }
 
@@ -155,7 +155,7 @@ fn deaths(lane: &VmLane) -> Result<()> {
     told.demand(0).with_context(|| said.clone())?;
     let sums: Vec<_> = said.lines().filter(|line| line.contains(" deaths survived, 0 not")).collect();
     ensure!(sums.len() == 2 && !said.contains(" 0 deaths"), "not both sides died:\n{said}");
-    sums.iter().for_each(|sum| println!("        {sum}"));
+    sums.iter().for_each(|sum| lane.note(sum));
     Ok(())
 }
 
@@ -174,7 +174,7 @@ fn devices(lane: &VmLane) -> Result<()> {
     let told = lane.outcome(&[], &["sh", "-c", script, "sh", &program.to_string_lossy()])?;
     let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
     told.demand(0).with_context(|| said.clone())?;
-    println!("        {}", said.lines().find(|line| line.starts_with("ok: ")).unwrap_or_default());
+    lane.note(said.lines().find(|line| line.starts_with("ok: ")).unwrap_or_default());
     Ok(())
 }
 

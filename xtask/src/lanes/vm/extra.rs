@@ -18,7 +18,7 @@ fn display(lane: &VmLane) -> Result<()> {
     let printed = lane.printed(&["--extra-modules"], &command)?;
     ensure!(printed.contains("1 passed"), "{printed}");
     for line in printed.lines().filter(|line| line.contains("is seen as") || line.contains("skipped: ")) {
-        println!("        {line}");
+        lane.note(line);
     }
     Ok(())
 }

@@ -6,13 +6,16 @@ mod endings;
 mod extra;
 
 use std::env;
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{Outcome, Skips};
 use crate::step::shown;
@@ -24,7 +27,8 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
         return Ok(Outcome::Skipped(format!("there is no virtual machine here: {error:#}")));
     }
     workspace.build_cli()?;
-    all(workspace, skips, "vm-lane", cases::ALL.iter().chain(drivers::ALL).chain(endings::ALL))
+    let groups = [(cases::ALL, 1), (drivers::ALL, ABREAST), (endings::ALL, 1)];
+    all(workspace, skips, "vm-lane", &groups)
 }
 
 /// With the drivers that have to be built. A lane of its own, since that takes a compiler and a fetch.
@@ -32,41 +36,65 @@ pub(crate) fn run_extra(workspace: &Workspace, skips: &Skips) -> Result<Outcome>
     if let Err(error) = vm::prepare_extra(workspace) {
         return Ok(Outcome::Skipped(format!("the drivers can't be built here: {error:#}")));
     }
-    all(workspace, skips, "vm-extra-lane", extra::ALL)
+    all(workspace, skips, "vm-extra-lane", &[(extra::ALL, 1)])
 }
 
 /// Has only the cases run whose name has that in it.
 const ONLY: &str = "BIPS_VM_CASE";
 
-/// Runs all cases, even when one fails.
-fn all<'a>(
+/// So many machines of drivers' tests run at a time: an emulated one has one processor, and a quarter of its time it waits.
+const ABREAST: usize = 2;
+
+/// Runs all cases, even when one fails; of each group so many at a time.
+fn all(
     workspace: &Workspace,
     skips: &Skips,
     folder: &str,
-    cases: impl IntoIterator<Item = &'a Case>,
+    groups: &[(&'static [Case], usize)],
 ) -> Result<Outcome> {
     let lane = VmLane::new(workspace, skips, folder)?;
     let only = env::var(ONLY).unwrap_or_default();
-    let cases: Vec<_> = cases.into_iter().filter(|case| case.name.contains(&only)).collect();
-    ensure!(!cases.is_empty(), "no case has `{only}` in its name ({ONLY})");
-    let mut failed = Vec::new();
-    for case in cases {
-        let started = Instant::now();
-        let result = (case.run)(&lane);
-        let took = started.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => println!("  ok    {:<62}{took:>6.1} s", case.name),
-            Err(error) => {
-                println!("  FAIL  {:<62}{took:>6.1} s\n{error:#}", case.name);
-                failed.push(case.name);
+    let (mut count, mut failed) = (0, Vec::new());
+    for (cases, abreast) in groups {
+        let cases: Vec<_> = cases.iter().filter(|case| case.name.contains(&only)).collect();
+        count += cases.len();
+        let left = Mutex::new(cases.into_iter());
+        let work = || {
+            let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let mut failed = Vec::new();
+            while let Some(case) = next() {
+                failed.extend((!one(case, &lane)).then_some(case.name));
             }
+            failed
+        };
+        let ended = thread::scope(|scope| {
+            let workers: Vec<_> = (0..*abreast).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        });
+        for worker in ended {
+            failed.extend(worker.map_err(|_| anyhow!("a case panicked, see above"))?);
         }
     }
+    ensure!(count > 0, "no case has `{only}` in its name ({ONLY})");
     if !failed.is_empty() {
         bail!("failed in the virtual machine: {}", failed.join("; "));
     }
     fs::remove_dir_all(&lane.folder)?;
     Ok(Outcome::Passed)
+}
+
+/// Runs a case; whether it passed. Its lines come at once, when it is over.
+fn one(case: &Case, lane: &VmLane) -> bool {
+    let lane = lane.for_a_case();
+    let started = Instant::now();
+    let result = (case.run)(&lane);
+    let took = started.elapsed().as_secs_f64();
+    let notes = lane.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match &result {
+        Ok(()) => println!("  ok    {:<62}{took:>6.1} s{notes}", case.name),
+        Err(error) => println!("  FAIL  {:<62}{took:>6.1} s{notes}\n{error:#}", case.name),
+    }
+    result.is_ok()
 }
 
 /// What is tried, each in a machine of its own.
@@ -83,6 +111,8 @@ struct VmLane {
     /// For files, which the machine sees under the same name.
     folder: PathBuf,
     skips: Skips,
+    /// Lines for people.
+    notes: Mutex<String>,
 }
 
 impl VmLane {
@@ -91,7 +121,24 @@ impl VmLane {
         // Left by a run that failed.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self { xtask: env::current_exe()?, workspace: workspace.clone(), folder, skips: skips.clone() })
+        let (workspace, skips) = (workspace.clone(), skips.clone());
+        Ok(Self { xtask: env::current_exe()?, workspace, folder, skips, notes: Mutex::default() })
+    }
+
+    fn for_a_case(&self) -> Self {
+        Self {
+            xtask: self.xtask.clone(),
+            workspace: self.workspace.clone(),
+            folder: self.folder.clone(),
+            skips: self.skips.clone(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// A line below the case's own.
+    fn note(&self, line: impl fmt::Display) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push_str(&format!("\n        {line}"));
     }
 
     /// `cargo xtask vm OPTIONS -- COMMAND`, as a user calls it.
