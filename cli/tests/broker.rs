@@ -44,7 +44,7 @@ fn without_a_broker_it_is_named() {
 #[test]
 fn produces_consumes_and_diagnoses_by_a_broker() {
     if !Path::new("/dev/dma_heap/system").exists() {
-        return skip::without("dma-buf", "no dma-heap here: /dev/dma_heap/system is missing");
+        return skip::without("dma-heap", "no dma-heap here: /dev/dma_heap/system is missing");
     }
     let house = House::new();
     let broker = house.start("broker --client-mib 64");
