@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names an interpreter with bips and PyTorch.
 const PYTHON: &str = "BIPS_TEST_PYTHON";
@@ -59,6 +59,44 @@ fn heap_is_here() -> bool {
     let content = bips::Content::bytes(4096).unwrap();
     let wanted = bips::Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
     heap.plan(&wanted).map_err(|error| skip::without("dma-heap", error)).is_ok()
+}
+
+/// The broker alone has the devices: a producer and a consumer, each in a container without them, share what it makes.
+#[test]
+fn containers_without_device_nodes_share_a_brokers_dma_bufs() {
+    if !heap_is_here() {
+        return;
+    }
+    if Command::new("bwrap").arg("--version").output().is_err() {
+        return skip::without("dma-heap", "there is no bwrap: apt-get install bubblewrap");
+    }
+    let house = House::new();
+    let looks = container(&house, &[], false).args(["ls", "/dev/dma_heap", "/dev/udmabuf"]).output().unwrap();
+    assert!(!looks.status.success() && looks.stdout.is_empty(), "it has devices: {looks:?}");
+    let bips = |arguments: &str| {
+        let mut command = container(&house, &[], true);
+        command.arg(env!("CARGO_BIN_EXE_bips")).args(arguments.split(' '));
+        command
+    };
+    Running::new(&mut bips("produce cam --size 64x48 --count 1 --memory dma-heap"))
+        .end()
+        .expect_failure(1, "bips broker");
+    let broker = house.start("broker");
+    let produce = "produce cam --size 64x48 --count 30 --consumers 1 --memory broker:dma-heap --json";
+    // Until the broker answers it is refused.
+    let until = Instant::now() + LONG;
+    while house.run("doctor --require broker").code != Some(0) {
+        assert!(Instant::now() < until, "the broker does not answer");
+    }
+    let producer = Running::new(&mut bips(produce));
+    let consumer = Running::new(&mut bips("consume cam --count 30 --verify --wait 60 --json"));
+    let seen = consumer.end_within(LONG).expect_code(0).json();
+    let summary = producer.end_within(LONG).expect_code(0).json();
+    assert_eq!(seen["frames"].as_u64(), Some(30), "{seen}");
+    assert_eq!(summary["memory"], "dma-heap");
+    broker.signal(nix::sys::signal::Signal::SIGTERM);
+    broker.end().expect_code(0);
+    println!("30 frames through two containers without devices");
 }
 
 #[test]
