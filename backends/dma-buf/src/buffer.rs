@@ -7,9 +7,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Whence, lseek};
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 /// The file system that dma-bufs are files of, and nothing else.
 const DMA_BUF_MAGIC: FsType = FsType(0x444d_4142);
@@ -25,14 +25,20 @@ impl DmaBuf {
     /// Takes a descriptor for a dma-buf, after looking whether it is one.
     ///
     /// # Errors
-    /// `InvalidArgument` for any other file.
+    /// `InvalidArgument` for any other file; `Unsupported` where `/proc` does not say what it is.
     pub fn new(fd: OwnedFd) -> Result<Self> {
         let no = |why: String| {
             Error::new(ErrorKind::InvalidArgument, format!("this descriptor is no dma-buf: {why}"))
         };
         // Nothing below may ask the file system whose file it is: that can be a peer's program, which never answers.
-        if !says_dma_buf(&fd) {
-            return Err(no("it is some other file".into()));
+        match says_dma_buf(&fd) {
+            Ok(true) => {}
+            Ok(false) => return Err(no("it is some other file".into())),
+            Err(error) => {
+                let file = "/proc/self/fdinfo, which would say what it is, can't be read";
+                let hint = "mount /proc here, and let the process be dumpable";
+                return Err(Error::new(ErrorKind::Unsupported, format!("{file} ({error}); {hint}")));
+            }
         }
         match fstatfs(&fd) {
             Ok(fs) if fs.filesystem_type() == DMA_BUF_MAGIC => {}
@@ -120,11 +126,10 @@ impl DmaBuf {
     }
 }
 
-/// Whether the kernel lists it as a dma-buf: from Linux 5.3, where the file system of them came too. Without `/proc` nobody
-/// knows.
-fn says_dma_buf(fd: &OwnedFd) -> bool {
-    fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
-        .is_ok_and(|info| info.lines().any(|line| line.starts_with("exp_name:")))
+/// Whether the kernel lists it as a dma-buf: from Linux 5.3, where the file system of them came too.
+fn says_dma_buf(fd: &OwnedFd) -> io::Result<bool> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    Ok(info.lines().any(|line| line.starts_with("exp_name:")))
 }
 
 impl AsFd for DmaBuf {
