@@ -119,17 +119,22 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for a free slot once, removing seats that say nonsense on the way.
+    /// For whoever wants a slot: of a stream that goes on, and is this process's own.
     #[inline]
-    pub(super) fn look(&self) -> Result<Option<u32>, AcquireError> {
+    fn lock_to_acquire(&self) -> Result<MutexGuard<'_, State>, AcquireError> {
+        // First: the parent's lock may be held for ever.
         if self.is_forked() {
             return Err(AcquireError::Forked);
         }
+        let state = self.lock();
+        if state.publisher.is_closed() { Err(AcquireError::Closed) } else { Ok(state) }
+    }
+
+    /// Looks for a free slot once, removing seats that say nonsense on the way.
+    #[inline]
+    pub(super) fn look(&self) -> Result<Option<u32>, AcquireError> {
         loop {
-            let mut state = self.lock();
-            if state.publisher.is_closed() {
-                return Err(AcquireError::Closed);
-            }
+            let mut state = self.lock_to_acquire()?;
             match state.publisher.acquire() {
                 Acquired::Slot(slot) => return Ok(Some(slot)),
                 Acquired::Full => {
@@ -170,14 +175,8 @@ impl Inner {
         &self,
         mut look: impl FnMut(&mut Publisher<Contact>) -> Result<T, SeatId>,
     ) -> Result<T, AcquireError> {
-        if self.is_forked() {
-            return Err(AcquireError::Forked);
-        }
         loop {
-            let mut state = self.lock();
-            if state.publisher.is_closed() {
-                return Err(AcquireError::Closed);
-            }
+            let mut state = self.lock_to_acquire()?;
             match look(&mut state.publisher) {
                 Ok(found) => return Ok(found),
                 Err(seat) => self.put_out_for_nonsense(state, seat),

@@ -36,12 +36,10 @@ impl<P> Publisher<P> {
         }
         for _ in 0..=RING {
             // Anew before each eviction: what was given back meanwhile spares a frame.
-            let busy = match self.scan() {
+            let busy = match self.look_over() {
                 Ok(busy) => busy,
                 Err(id) => return Acquired::Violation(id),
             };
-            reach(Step::AcquireScanned);
-            self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
             if let Some(slot) = self.take_hottest() {
                 return Acquired::Slot(slot);
             }
@@ -56,12 +54,10 @@ impl<P> Publisher<P> {
     /// That it is taken says nothing about the others, so nobody is called to account for it.
     pub(crate) fn acquire_at(&mut self, slot: u32) -> Acquired {
         for _ in 0..=RING {
-            let busy = match self.scan() {
+            let busy = match self.look_over() {
                 Ok(busy) => busy,
                 Err(id) => return Acquired::Violation(id),
             };
-            reach(Step::AcquireScanned);
-            self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
             if self.known_free & bit(slot) != 0 {
                 self.take(slot);
                 return Acquired::Slot(slot);
@@ -77,6 +73,14 @@ impl<P> Publisher<P> {
     pub(crate) fn free(&mut self) -> Result<u64, SeatId> {
         let busy = self.scan()?;
         Ok(!busy.firm & mask(self.slots))
+    }
+
+    /// Reads the seats, and notes which slots are free.
+    fn look_over(&mut self) -> Result<Busy, SeatId> {
+        let busy = self.scan()?;
+        reach(Step::AcquireScanned);
+        self.known_free = !(busy.firm | busy.unread) & mask(self.slots);
+        Ok(busy)
     }
 
     /// Of the slots known to be free takes the one published last.
