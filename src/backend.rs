@@ -86,6 +86,20 @@ pub struct Layout {
     pub writable: bool,
 }
 
+impl Requirements {
+    /// For memory that CUDA does not import, which is called `what`.
+    ///
+    /// # Errors
+    /// `Unsupported` where it is wanted for CUDA.
+    pub fn refuse_cuda(&self, what: &str) -> Result<()> {
+        if !self.usage.contains(Usage::CUDA) {
+            return Ok(());
+        }
+        let instead = "use memory it allocates itself, or host memory";
+        Err(Error::new(ErrorKind::Unsupported, format!("CUDA imports no {what}; {instead}")))
+    }
+}
+
 impl Layout {
     /// As it was asked for, each slot in whole pages: for memory that has no wishes of its own.
     #[cfg(not(any(bips_loom, bips_shuttle)))]
@@ -121,6 +135,13 @@ impl Allocation {
     pub fn one_after_another(memory: &Arc<dyn Memory>, layout: &Layout, slots: u32) -> Vec<Self> {
         let len = layout.slot_bytes;
         (0..u64::from(slots)).map(|slot| Self { memory: memory.clone(), offset: slot * len, len }).collect()
+    }
+
+    /// A slot of so many bytes, made to see what it can do.
+    #[must_use]
+    pub fn for_trial(backend: &dyn Backend, bytes: u64) -> Option<Self> {
+        let layout = Layout { content: Content::bytes(bytes).ok()?, slot_bytes: bytes, writable: false };
+        backend.allocate(&layout, 1).ok()?.pop()
     }
 }
 

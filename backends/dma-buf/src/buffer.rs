@@ -138,6 +138,12 @@ impl AsFd for DmaBuf {
     }
 }
 
+impl From<DmaBuf> for OwnedFd {
+    fn from(buffer: DmaBuf) -> Self {
+        buffer.fd
+    }
+}
+
 /// As the kernel says it. Who may write may read too.
 pub(crate) fn flags(access: Access) -> u32 {
     match access {

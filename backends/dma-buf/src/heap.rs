@@ -5,7 +5,7 @@ use crate::{DmaBuf, device, ioctl};
 use bips::sys::{PAGE, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Memory, Requirements, Result, Usage,
+    Layout, Memory, Requirements, Result,
 };
 use nix::errno::Errno;
 use std::fs;
@@ -125,22 +125,19 @@ impl DmaHeap {
                     format!("heap {heap} gave {} bytes for {len}; use another heap", buffer.len()),
                 ));
             }
-            if heap != SYSTEM {
-                // Other heaps are other people's drivers, and what lay there is other people's too.
-                let memory = DmaBufMemory::new(DmaBuf::new(buffer.duplicate()?)?, Access::Write)?;
-                drop(memory.cleared()?);
+            if heap == SYSTEM {
+                return Ok(buffer);
             }
-            Ok(buffer)
+            // Other heaps are other people's drivers, and what lay there is other people's too.
+            Ok(DmaBufMemory::new(buffer, Access::Write)?.cleared()?.into_buffer())
         };
         (0..count).map(buffer).collect()
     }
 
     /// What works in one process.
     fn try_out(&self) -> Capabilities {
-        let layout =
-            Layout { content: bips::Content::bytes(PAGE).expect("small"), slot_bytes: PAGE, writable: false };
-        let Ok(slots) = self.allocate(&layout, 1) else { return Capabilities::default() };
-        Capabilities::of_trial(self, &slots[0])
+        let slot = Allocation::for_trial(self, PAGE);
+        slot.map_or_else(Capabilities::default, |slot| Capabilities::of_trial(self, &slot))
     }
 }
 
@@ -160,23 +157,14 @@ impl Backend for DmaHeap {
     }
 
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        if requirements.usage.contains(Usage::CUDA) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "CUDA imports no dma-bufs of a heap; use memory it allocates itself, or host memory",
-            ));
-        }
+        requirements.refuse_cuda("dma-bufs of a heap")?;
         self.open()?;
         Ok(Layout::in_pages(requirements))
     }
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
         layout.pool_bytes(slots)?;
-        let slot = |buffer| -> Result<Allocation> {
-            let memory = Arc::new(DmaBufMemory::new(buffer, Access::Write)?);
-            Ok(Allocation { memory, offset: 0, len: layout.slot_bytes })
-        };
-        self.buffers(layout.slot_bytes, slots)?.into_iter().map(slot).collect()
+        DmaBufMemory::slots(self.buffers(layout.slot_bytes, slots)?, layout.slot_bytes)
     }
 
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>> {
@@ -290,7 +278,7 @@ mod tests {
                 content,
                 exact: false,
                 slots: 2,
-                usage: Usage::CPU,
+                usage: bips::Usage::CPU,
                 writable: false,
             })
         };

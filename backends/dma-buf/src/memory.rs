@@ -2,7 +2,8 @@
 
 use crate::DmaBuf;
 use bips::sys::Mapping;
-use bips::{Access, CpuAccess, Error, ErrorKind, ExternalHandle, Mapped, Memory, Result};
+use bips::{Access, Allocation, CpuAccess, Error, ErrorKind, ExternalHandle, Mapped, Memory, Result};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A dma-buf of one slot or more, mapped once. For backends of any driver's dma-bufs.
@@ -52,6 +53,20 @@ impl DmaBufMemory {
             ));
         }
         Self::new(buffer, access)
+    }
+
+    /// A slot in each buffer, of so many bytes.
+    pub(crate) fn slots(buffers: Vec<DmaBuf>, len: u64) -> Result<Vec<Allocation>> {
+        let slot = |buffer| {
+            let memory = Arc::new(Self::new(buffer, Access::Write)?);
+            Ok(Allocation { memory, offset: 0, len })
+        };
+        buffers.into_iter().map(slot).collect()
+    }
+
+    /// The buffer alone, no longer mapped.
+    pub(crate) fn into_buffer(self) -> DmaBuf {
+        self.buffer
     }
 
     /// Bytes.

@@ -4,7 +4,7 @@ use crate::{DmaBuf, device, ioctl};
 use bips::sys::{PAGE, Pages, Segment, SegmentMemory, Sharing, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Error, ErrorKind,
-    ExternalHandle, Layout, Mapped, Memory, PrivateMapping, Requirements, Result, Usage,
+    ExternalHandle, Layout, Mapped, Memory, PrivateMapping, Requirements, Result,
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -44,11 +44,9 @@ impl Udmabuf {
     /// Makes a pool of a huge page and tries what can be tried in one process.
     fn try_out(&self) -> Capabilities {
         const LEN: u64 = 2 << 20;
-        let layout =
-            Layout { content: bips::Content::bytes(LEN).expect("small"), slot_bytes: LEN, writable: false };
-        let Ok(slots) = self.allocate(&layout, 1) else { return Capabilities::default() };
-        let huge_pages = slots[0].memory.small_pages() == 0;
-        Capabilities { huge_pages, ..Capabilities::of_trial(self, &slots[0]) }
+        let Some(slot) = Allocation::for_trial(self, LEN) else { return Capabilities::default() };
+        let huge_pages = slot.memory.small_pages() == 0;
+        Capabilities { huge_pages, ..Capabilities::of_trial(self, &slot) }
     }
 }
 
@@ -68,12 +66,7 @@ impl Backend for Udmabuf {
     }
 
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        if requirements.usage.contains(Usage::CUDA) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "CUDA imports no udmabufs; use memory it allocates itself, or host memory",
-            ));
-        }
+        requirements.refuse_cuda("udmabufs")?;
         open()?;
         not_huge_for_all()?;
         let layout = Layout::in_pages(requirements);

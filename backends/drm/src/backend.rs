@@ -28,9 +28,7 @@ pub(crate) trait Maker {
 /// Refuses what no DRM buffer is good for, before a node is opened.
 pub(crate) fn suits(requirements: &Requirements) -> Result<()> {
     let no = |why: String| Err(Error::new(ErrorKind::Unsupported, why));
-    if requirements.usage.contains(Usage::CUDA) {
-        return no("CUDA imports no buffers of DRM; use memory it allocates itself, or host memory".into());
-    }
+    requirements.refuse_cuda("buffers of DRM")?;
     match requirements.content.modifier() {
         0 => Ok(()),
         modifier if requirements.usage.contains(Usage::CPU) => no(format!(

@@ -7,7 +7,7 @@ use crate::{DmaBuf, DmaHeap, Udmabuf, udmabuf};
 use bips::sys::{PAGE, SegmentMemory, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Line, Memory, Requirements, Result, Usage, runtime_dir,
+    Layout, Line, Memory, Requirements, Result, runtime_dir,
 };
 use std::collections::HashSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -139,10 +139,8 @@ impl Brokered {
 
     /// Makes a pool and tries what can be tried in one process.
     fn try_out(&self) -> Capabilities {
-        let content = bips::Content::bytes(PAGE).expect("small");
-        let layout = Layout { content, slot_bytes: PAGE, writable: false };
-        let Ok(slots) = self.allocate(&layout, 1) else { return Capabilities::default() };
-        Capabilities::of_trial(self, &slots[0])
+        let slot = Allocation::for_trial(self, PAGE);
+        slot.map_or_else(Capabilities::default, |slot| Capabilities::of_trial(self, &slot))
     }
 }
 
@@ -163,12 +161,7 @@ impl Backend for Brokered {
     }
 
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        if requirements.usage.contains(Usage::CUDA) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "CUDA imports no dma-bufs of a heap; use memory it allocates itself, or host memory",
-            ));
-        }
+        requirements.refuse_cuda("dma-bufs of a heap")?;
         self.choose()?;
         Ok(Layout::in_pages(requirements))
     }
@@ -180,11 +173,7 @@ impl Backend for Brokered {
             Wanted::Heap(name) => {
                 check_unswappable(total)?;
                 let buffers = self.buffers(&Request::Heap { name, slots, slot_bytes }, None)?;
-                let slot = |buffer| -> Result<Allocation> {
-                    let memory = Arc::new(DmaBufMemory::new(buffer, Access::Write)?);
-                    Ok(Allocation { memory, offset: 0, len: slot_bytes })
-                };
-                buffers.into_iter().map(slot).collect()
+                DmaBufMemory::slots(buffers, slot_bytes)
             }
             _ => udmabuf::pool(layout, slots, |memfd| {
                 self.buffers(&Request::Cover { slots, slot_bytes }, Some(memfd))

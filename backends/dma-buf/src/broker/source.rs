@@ -49,11 +49,11 @@ impl Source for Devices {
             Some(name) => DmaHeap::named(name)?,
             None => DmaHeap::new(),
         };
-        heap.buffers(slot_bytes, slots)?.iter().map(crate::DmaBuf::duplicate).collect()
+        Ok(heap.buffers(slot_bytes, slots)?.into_iter().map(OwnedFd::from).collect())
     }
 
     fn cover(&self, memfd: BorrowedFd<'_>, slots: u32, slot_bytes: u64) -> Result<Vec<OwnedFd>> {
-        udmabuf::cover_all(memfd, slots, slot_bytes)?.iter().map(crate::DmaBuf::duplicate).collect()
+        Ok(udmabuf::cover_all(memfd, slots, slot_bytes)?.into_iter().map(OwnedFd::from).collect())
     }
 }
 
