@@ -79,10 +79,11 @@ fn a_wait_for_a_device_ends_with_its_consumer() {
     publish(&producer, 1);
     backend.busy(0b11);
     let closer = consumer.closer();
-    let waiter = thread::spawn(move || (consumer.receive(Wait::Forever).unwrap_err(), consumer.stats().held));
+    let waiter = thread::spawn(move || (consumer.receive(Wait::Forever).unwrap_err(), consumer));
     eventually("it waits", || backend.calls(Operation::Begin) >= 2);
     closer.close();
-    assert_eq!(waiter.join().unwrap(), (ReceiveError::Closed, 0));
+    let (error, consumer) = waiter.join().unwrap();
+    assert_eq!((error, consumer.stats().held), (ReceiveError::Closed, 0));
     backend.busy(0);
     for value in 2..5 {
         publish(&producer, value); // nothing is held that nobody gives back
