@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -18,15 +19,20 @@ pub(crate) struct Options {
 
 /// Becomes that program, whose exit code and output are for those who called.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut build = workspace.cargo(["build", "--package", "bips-hw-tests"]);
-    step::logged("build the device tests", &mut build, &workspace.log("build-hw"))?;
-    let program = workspace.target.join("debug").join("bips-hw-tests");
+    let program = build(workspace)?;
     let error = command(workspace, options, &program).exec();
     Err(error).with_context(|| format!("starting {}", program.display()))
 }
 
+/// Builds the program, and says where it is.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = workspace.cargo(["build", "--package", "bips-hw-tests"]);
+    step::logged("build the device tests", &mut build, &workspace.log("build-hw"))?;
+    Ok(workspace.target.join("debug/bips-hw-tests"))
+}
+
 /// A later `--out` counts.
-fn command(workspace: &Workspace, options: &Options, program: &std::path::Path) -> Command {
+fn command(workspace: &Workspace, options: &Options, program: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("--out").arg(workspace.target.join("hw")).args(&options.arguments);
     command

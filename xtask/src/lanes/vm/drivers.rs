@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, VmLane};
+use crate::hw;
 use crate::lanes::native::pairs::{self, Ring};
 use crate::workspace::on_path;
 
@@ -41,9 +42,7 @@ fn drm(lane: &VmLane) -> Result<()> {
 
 fn broker(lane: &VmLane) -> Result<()> {
     let programs = tests_of(lane, &["--package", "bips-cli", "--test", "broker"])?;
-    let told = lane.outcome(&[], &[&programs[0], "--nocapture"])?;
-    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
-    told.demand(0).with_context(|| said.clone())?;
+    let said = lane.said(&[], &[&programs[0], "--nocapture"])?;
     ensure!(said.contains("test result: ok. ") && !said.contains("skipped: "), "left out:\n{said}");
     Ok(())
 }
@@ -55,9 +54,7 @@ fn package(lane: &VmLane, package: &str, required: &str) -> Result<()> {
         "export BIPS_REQUIRE=\"$1\"; shift; for test; do echo \"$test\"; \"$test\" 2>&1 || exit; done";
     let mut command = vec!["sh", "-c", script, "sh", required];
     command.extend(programs.iter().map(String::as_str));
-    let told = lane.outcome(&[], &command)?;
-    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
-    told.demand(0).with_context(|| said.clone())?;
+    let said = lane.said(&[], &command)?;
     let passed: usize = said
         .lines()
         .filter_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<usize>().ok())
@@ -78,9 +75,7 @@ fn cameras(lane: &VmLane) -> Result<()> {
         let script = "for test; do \"$test\" --test-threads=1 --nocapture 2>&1 || exit; done";
         let mut command = vec!["sh", "-c", script, "sh"];
         command.extend(programs.iter().map(String::as_str));
-        let told = lane.outcome(&["--modules", &modules], &command)?;
-        let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
-        told.demand(0).with_context(|| format!("{modules}:\n{said}"))?;
+        let said = lane.said(&["--modules", &modules], &command).with_context(|| modules.clone())?;
         // With the line of one test come its words, up to the line of the next.
         for test in said.split("\ntest ").skip(1).filter(|test| !test.starts_with("result: ")) {
             let name = test.split(" ... ").next().unwrap_or_default().to_owned();
@@ -109,9 +104,7 @@ fn containers(lane: &VmLane) -> Result<()> {
     let script = "BIPS_TEST_PYTHON=$1 \"$2\" --nocapture 2>&1";
     let python = python.to_string_lossy();
     let options = ["--modules", "vivid", "--mem", "4096", "--timeout", "900"];
-    let told = lane.outcome(&options, &["sh", "-c", script, "sh", &python, &programs[0]])?;
-    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
-    told.demand(0).with_context(|| said.clone())?;
+    let said = lane.said(&options, &["sh", "-c", script, "sh", &python, &programs[0]])?;
     for end in ["dma-bufs, 0 copied", "containers without devices"] {
         let line = said.lines().find(|line| line.ends_with(end));
         lane.note(line.with_context(|| format!("it was left out:\n{said}"))?);
@@ -152,9 +145,7 @@ fn languages(lane: &VmLane) -> Result<()> {
 fn deaths(lane: &VmLane) -> Result<()> {
     let programs = tests_of(lane, &["--package", "bips", "--features", "testing", "--test", "steps"])?;
     let script = "BIPS_TEST_MEMORY=dma-heap BIPS_DEATHS=one exec \"$1\" --test-threads=1 --include-ignored --nocapture 2>&1";
-    let told = lane.outcome(&["--modules", "vgem"], &["sh", "-c", script, "sh", &programs[0]])?;
-    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
-    told.demand(0).with_context(|| said.clone())?;
+    let said = lane.said(&["--modules", "vgem"], &["sh", "-c", script, "sh", &programs[0]])?;
     let sums: Vec<_> = said.lines().filter(|line| line.contains(" deaths survived, 0 not")).collect();
     ensure!(sums.len() == 2 && !said.contains(" 0 deaths"), "not both sides died:\n{said}");
     sums.iter().for_each(|sum| lane.note(sum));
@@ -162,31 +153,18 @@ fn deaths(lane: &VmLane) -> Result<()> {
 }
 
 fn devices(lane: &VmLane) -> Result<()> {
-    let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--package", "bips-hw-tests"]);
-    build
-        .current_dir(&lane.workspace.root)
-        .env("CARGO_TARGET_DIR", &lane.workspace.target)
-        .stdin(Stdio::null());
-    ensure!(build.status().context("cannot start cargo")?.success(), "the device tests can't be built");
-    let program = lane.workspace.target.join("debug/bips-hw-tests");
+    let program = hw::build(&lane.workspace)?;
     // One of each: of the rest the backends' own tests tell the same.
     let script = "BIPS_REQUIRE=dma-heap:system,udmabuf,drm:card0,v4l2:video0 exec \"$1\" --out /tmp/results \
                   --device dma-heap:system --device udmabuf --device drm:card0 --device v4l2:video0 2>&1";
-    let told = lane.outcome(&[], &["sh", "-c", script, "sh", &program.to_string_lossy()])?;
-    let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
-    told.demand(0).with_context(|| said.clone())?;
+    let said = lane.said(&[], &["sh", "-c", script, "sh", &program.to_string_lossy()])?;
     lane.note(said.lines().find(|line| line.starts_with("ok: ")).unwrap_or_default());
     Ok(())
 }
 
 pub(super) fn tests_of(lane: &VmLane, which: &[&str]) -> Result<Vec<String>> {
-    let mut build = Command::new("cargo");
-    build.args(["test", "--no-run", "--message-format=json"]).args(which);
-    build
-        .current_dir(&lane.workspace.root)
-        .env("CARGO_TARGET_DIR", &lane.workspace.target)
-        .stdin(Stdio::null());
+    let mut build = lane.workspace.cargo(["test", "--no-run", "--message-format=json"]);
+    build.args(which).stdin(Stdio::null());
     let output = build.output().context("cannot start cargo")?;
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "the tests {which:?} can't be built:\n{complaints}");

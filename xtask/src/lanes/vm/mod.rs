@@ -157,6 +157,14 @@ impl VmLane {
         Told::of(&mut self.vm(options, command))
     }
 
+    /// Runs tests that must pass, and returns what they said, which an error has too.
+    fn said(&self, options: &[&str], command: &[&str]) -> Result<String> {
+        let told = self.outcome(options, command)?;
+        let said = String::from_utf8_lossy(&told.output.stdout).into_owned();
+        told.demand(0).with_context(|| said.clone())?;
+        Ok(said)
+    }
+
     /// Runs a command that must succeed, and returns what it printed.
     fn printed(&self, options: &[&str], command: &[&str]) -> Result<String> {
         let told = self.outcome(options, command)?;
