@@ -162,10 +162,7 @@ impl Run<'_> {
             for case in cases::all().filter(|case| chosen(&self.options.case, case.name)) {
                 let mut command = myself()?;
                 command.args(["case", case.name]).env(inside::KIND, &device.id);
-                let outcome = self.attempt(&device.id, case.name, &mut command)?;
-                let known = known::find(&self.known, case.name, &device.id);
-                results
-                    .push(judged(Outcome { verdict: outcome.verdict.given(known, self.today), ..outcome }));
+                results.push(judged(self.attempt(&device.id, case.name, &mut command)?));
             }
         }
         Ok(results)
