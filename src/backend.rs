@@ -5,7 +5,7 @@ use crate::handle::{Access, ExternalHandle, ForeignKind};
 use crate::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,6 +191,16 @@ pub trait Backend: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Which file a descriptor stands for, as device and inode, once it is known to be of a kind that
+    /// [`adopts`](Backend::adopts) says yes to. Until then nothing may ask the file's own file system: that can be a
+    /// program which never answers.
+    ///
+    /// # Errors
+    /// As [`adopt`](Backend::adopt).
+    fn identify(&self, _fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+        Err(adopts_none(self.info()))
+    }
+
     /// Opens one memory object that somebody else made, for this process to publish from. Untrusted like an import, but a
     /// mistake in it is the caller's, who is told the next step. With `writable` false consumers must not be able to
     /// write where this kind can prevent that.
@@ -198,10 +208,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// `InvalidArgument` when it isn't what [`adopts`](Backend::adopts) stands for, or consumers would refuse it.
     fn adopt(&self, _fd: OwnedFd, _writable: bool) -> Result<Arc<dyn Memory>> {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{} publishes only from memory of its own", self.info().kind),
-        ))
+        Err(adopts_none(self.info()))
     }
 
     /// The same kind of memory from a source that the user names after a colon, as in `dma-heap:linux,cma`. `None` by
@@ -210,6 +217,10 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn with_source(&self, _name: &str) -> Option<Arc<dyn Backend>> {
         None
     }
+}
+
+fn adopts_none(info: &BackendInfo) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{} publishes only from memory of its own", info.kind))
 }
 
 /// Memory that some backend provided.
@@ -280,12 +291,13 @@ pub trait CpuAccess: Send + Sync + fmt::Debug {
     fn end(&self, offset: u64, access: Access) -> Result<()>;
 
     /// Makes what a device wrote to the slot at `offset` seen by those who can't begin an access of their own, once it is
-    /// written. Before a publication, after [`CpuAccess::end`]. Nothing, where consumers begin theirs.
+    /// written: waits for that at most `timeout`. Before a publication, after [`CpuAccess::end`]. Nothing, where consumers
+    /// begin theirs.
     ///
     /// # Errors
-    /// What the system reports: others may not see what was written.
-    fn settle(&self, offset: u64) -> Result<()> {
-        let _ = offset;
+    /// `Timeout` while a device still writes it; what the system reports: others may not see what was written.
+    fn settle(&self, offset: u64, timeout: Duration) -> Result<()> {
+        let _ = (offset, timeout);
         Ok(())
     }
 }

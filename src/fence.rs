@@ -1,6 +1,6 @@
 //! When device work on a buffer is done: timelines, and fences on them.
 
-use crate::Result;
+use crate::{ErrorKind, Result};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,19 @@ impl Fence {
         match self {
             Self::Signaled => Ok(()),
             Self::Timeline(timeline, value) => timeline.wait(*value, None),
+        }
+    }
+
+    /// Blocks at most so long; whether the work is done.
+    ///
+    /// # Errors
+    /// What the timeline reports.
+    pub fn wait_for(&self, timeout: Duration) -> Result<bool> {
+        let Self::Timeline(timeline, value) = self else { return Ok(true) };
+        match timeline.wait(*value, Some(timeout)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Timeout => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

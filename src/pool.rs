@@ -146,12 +146,18 @@ impl Pool {
     }
 
     /// Makes what a device wrote seen by consumers that can't ask for it themselves, before they are told of it.
-    pub(crate) fn settle(&self, slot: u32) -> Result<()> {
+    /// `Ok(false)` if it still writes after `timeout`.
+    pub(crate) fn settle(&self, slot: u32, timeout: Duration) -> Result<bool> {
         if !self.announced {
-            return Ok(());
+            return Ok(true);
         }
         let allocation = self.slots[slot as usize].allocation();
-        allocation.memory.cpu_access().map_or(Ok(()), |cpu| cpu.settle(allocation.offset))
+        let Some(cpu) = allocation.memory.cpu_access() else { return Ok(true) };
+        match cpu.settle(allocation.offset, timeout) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Timeout => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the system said when the CPU's access could last not begin.

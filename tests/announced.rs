@@ -7,7 +7,8 @@ mod common;
 
 use bips::testing::{Operation, Simulated};
 use bips::{
-    AcquireError, Backend, Consumer, Description, ErrorKind, Fence, Producer, ReceiveError, Registry, Wait,
+    AcquireError, Backend, Consumer, Description, ErrorKind, Fence, FrameMut, OnStall, Policy, Producer,
+    ReceiveError, Registry, Wait,
 };
 use common::process::in_fork;
 use common::{SOON, Scratch, eventually};
@@ -69,6 +70,75 @@ fn a_slot_can_be_a_devices() {
     given_back.cancel();
     drop(producer.acquire(Wait::Now).unwrap());
     assert_eq!((told(&backend), backend.calls(Operation::Settle)), ((4, 4), 1));
+}
+
+/// A frame is published when it is there, and not by a producer that has closed meanwhile. Nothing is waited for by who
+/// gives the slot back.
+#[test]
+fn a_publish_waits_for_the_device_until_the_producer_closes() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    let publishing = |frame: FrameMut| {
+        let before = backend.calls(Operation::Settle);
+        let publisher = thread::spawn(move || frame.publish(Description::new(), Fence::Signaled));
+        eventually("it asks again", || backend.calls(Operation::Settle) > before + 1);
+        publisher
+    };
+    let (mut frame, other) = (producer.acquire(Wait::Now).unwrap(), producer.acquire(Wait::Now).unwrap());
+    backend.busy(0b11);
+    assert!(!frame.settle(Duration::from_millis(2)).unwrap());
+    other.cancel();
+    let publisher = publishing(frame);
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    backend.busy(0);
+    assert_eq!(publisher.join().unwrap().unwrap(), 0);
+
+    let mut frame = producer.acquire(Wait::Now).unwrap();
+    assert!(frame.settle(Duration::ZERO).unwrap());
+    let asked = backend.calls(Operation::Settle);
+    frame.publish(Description::new(), Fence::Signaled).unwrap();
+    assert_eq!(backend.calls(Operation::Settle), asked, "once is enough");
+    for sequence in 0..2 {
+        assert_eq!(consumer.receive(SOON).unwrap().sequence(), sequence);
+    }
+
+    let frame = producer.acquire(Wait::Now).unwrap();
+    backend.busy(0b11);
+    let publisher = publishing(frame);
+    producer.close();
+    assert_eq!(publisher.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// To ask why is to change nothing: no frame is given up for it, and nobody put out.
+#[test]
+fn an_explanation_takes_nothing_away() {
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let shared: Arc<dyn Backend> = backend.clone();
+    let producer = Producer::builder("told").backend(shared.clone()).bytes(100).slots(3);
+    let producer = producer
+        .on_stall(OnStall::Expel(Duration::from_millis(1)))
+        .directory(scratch.path())
+        .create()
+        .unwrap();
+    let consumer =
+        Consumer::builder("told").registry(Registry::new().with(shared)).policy(Policy::KeepLast(2));
+    let mut consumer = consumer.directory(scratch.path()).connect().unwrap();
+    publish(&producer, 1);
+    let held = consumer.receive(SOON).unwrap();
+    publish(&producer, 2);
+    let writing = producer.acquire(Wait::Now).unwrap();
+    assert_eq!(producer.acquire_slot(held.slot(), Wait::Now).unwrap_err(), AcquireError::Timeout);
+    let said = producer.explain(AcquireError::Timeout).to_string();
+    assert!(said.contains("taken"), "{said}");
+    backend.busy(0b111);
+    drop(writing);
+    let said = producer.explain(AcquireError::Timeout).to_string();
+    assert!(said.contains("a device still uses it"), "{said}");
+    backend.busy(0);
+    let stats = producer.stats().unwrap();
+    assert_eq!((stats.evicted, stats.expelled), (0, 0));
+    drop(held);
+    assert_eq!(consumer.receive(Wait::Now).unwrap().sequence(), 1);
 }
 
 /// No device ends that wait; the consumer's own program does.
@@ -153,7 +223,7 @@ fn a_slot_that_a_device_uses_is_passed_over() {
     let soon = Wait::For(Duration::from_millis(20));
     assert_eq!(producer.acquire(soon).unwrap_err(), AcquireError::Timeout);
     let said = producer.explain(AcquireError::Timeout).to_string();
-    assert!(said.contains("but a device still uses it"), "{said}");
+    assert!(said.contains("has slots 0, 1 of told, but a device still uses them"), "{said}");
     thread::scope(|scope| {
         let waiting = scope.spawn(|| producer.acquire(SOON).unwrap().slot());
         backend.busy(0b01);

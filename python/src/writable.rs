@@ -5,12 +5,14 @@ use crate::errors::{OrRaise, invalid};
 use crate::export::{Exports, Hold, Origin, Tensor, memory_methods};
 use crate::fork::Birth;
 use crate::view::View;
-use bips::{Content, Description, Fence, FrameMut, MAX_METADATA, Shape};
+use crate::wait;
+use bips::{Content, Description, Fence, FrameMut, MAX_METADATA, Shape, Wait};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A slot to write the next frame into; it becomes a frame by publish().
 ///
@@ -61,6 +63,27 @@ impl WritableFrame {
         frame.ok_or_else(|| self.gone())
     }
 
+    /// Publishes. While a device still writes, the interpreter is given up; a signal handler that raises meanwhile leaves
+    /// the slot here.
+    fn publish_settled(
+        &self,
+        py: Python<'_>,
+        mut frame: FrameMut,
+        description: Description<'_>,
+    ) -> PyResult<u64> {
+        if !frame.settle(Duration::ZERO).or_raise()? {
+            let mut settle = |time| frame.settle(time).map(|settled| settled.then_some(())).transpose();
+            match wait::in_slices(py, Wait::Forever, &mut settle) {
+                Ok(outcome) => outcome.unwrap_or(Ok(())).or_raise()?,
+                Err(raised) => {
+                    *self.frame.lock() = Some(frame);
+                    return Err(raised);
+                }
+            }
+        }
+        frame.publish(description, Fence::Signaled).or_raise()
+    }
+
     fn gone(&self) -> PyErr {
         invalid(format!(
             "slot {} is already published or cancelled; call producer.acquire() for the next frame",
@@ -97,6 +120,7 @@ memory_methods! {
     ///
     /// shape: of this frame, in elements, when it is smaller than the stream's. timestamp: when the content was
     /// captured, in ns of time.monotonic_ns(). metadata: up to 256 bytes for the consumers. stream: must be None.
+    /// Waits for a device that still writes to the slot, until the producer is closed.
     ///
     /// Raises bips.InvalidArgument for a shape that doesn't fit the slot or metadata that is too long; the slot can
     /// be published still. Raises it too when the slot is published or cancelled already.
@@ -106,6 +130,7 @@ memory_methods! {
     )]
     fn publish(
         &self,
+        py: Python<'_>,
         shape: Option<&Bound<'_, PyAny>>,
         timestamp: Option<i128>,
         metadata: Option<&[u8]>,
@@ -124,7 +149,7 @@ memory_methods! {
         })?;
         let shape = shape.map(|shape| self.shape_of(shape)).transpose()?;
         let description = Description { shape, timestamp, metadata };
-        self.take()?.publish(description, Fence::Signaled).or_raise()
+        self.publish_settled(py, self.take()?, description)
     }
 
     /// A file descriptor of the memory by which devices write to the slot, and where in it the slot begins: (fd, offset in
@@ -172,7 +197,7 @@ memory_methods! {
         };
         if kind.is_none() {
             self.birth.check()?;
-            frame.publish(Description::new(), Fence::Signaled).or_raise()?;
+            self.publish_settled(kind.py(), frame, Description::new())?;
         } else {
             frame.cancel();
         }

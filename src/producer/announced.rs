@@ -8,18 +8,25 @@ use crate::wait::Deadline;
 use std::time::Duration;
 
 impl Producer {
-    /// Why no slot can be had although consumers have given one back.
+    /// Why no slot can be had although consumers have given some back.
     pub(super) fn explain_busy(&self) -> Option<String> {
         if !self.inner.pool.is_announced() {
             return None;
         }
-        let slot = self.inner.look().ok()??;
-        // Given back at the end of this; by now it may be free.
-        let busy = FrameMut::new(self.inner.clone(), slot).begin(Duration::ZERO).is_ok_and(|begun| !begun);
-        busy.then(|| format!(
-            "no consumer has slot {slot} of {}, but a device still uses it; wait longer, or look after the device",
-            self.inner.name
-        ))
+        // Each is taken for a moment, or another thread of ours could begin with it at the same time.
+        let is_busy = |slot: &u32| {
+            let unused = self.inner.look_at_unused(*slot).unwrap_or_default();
+            unused && matches!(FrameMut::new(self.inner.clone(), *slot).begin(Duration::ZERO), Ok(false))
+        };
+        let busy: Vec<_> = (0..self.slots()).filter(is_busy).map(|slot| slot.to_string()).collect();
+        (!busy.is_empty()).then(|| {
+            let (slots, them) = if busy.len() == 1 { ("slot", "it") } else { ("slots", "them") };
+            format!(
+                "no consumer has {slots} {} of {}, but a device still uses {them}; wait longer, or look after the device",
+                busy.join(", "),
+                self.inner.name
+            )
+        })
     }
 
     #[cold]

@@ -3,7 +3,7 @@
 use super::inner::Inner;
 use crate::fence::Fence;
 use crate::handle::{Access, ExternalHandle};
-use crate::shm::WritableSlot;
+use crate::shm::{Bell, WritableSlot};
 use crate::{Content, Description, Error, Result};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -21,13 +21,15 @@ pub struct FrameMut {
     holds: bool,
     /// Whether the CPU's access has begun and must end before the lease does.
     announced: bool,
+    /// Whether nothing that devices wrote is still to be waited for.
+    settled: bool,
 }
 
 impl FrameMut {
     /// For a slot that `look` has just given out.
     pub(super) fn new(inner: Arc<Inner>, slot: u32) -> Self {
         let memory = WritableSlot::acquired(inner.pool.slot(slot));
-        Self { inner, memory, slot, holds: true, announced: false }
+        Self { inner, memory, slot, holds: true, announced: false, settled: false }
     }
 
     /// Begins the CPU's access, where that must be announced. `Ok(false)` if a device still uses it after `timeout`.
@@ -113,7 +115,27 @@ impl FrameMut {
         if self.inner.is_forked() {
             return Err(Error::forked());
         }
+        self.settled = false;
         self.end()
+    }
+
+    /// Waits until publishing waits for nothing: the CPU's part ends, and what devices still write is waited for at most
+    /// `timeout`, where consumers can't do that themselves. Whether it is so then. [`FrameMut::publish`] does it too,
+    /// for whom has nothing else to do meanwhile; afterwards the slot is not to be written to. For other memory it is
+    /// nothing.
+    ///
+    /// # Errors
+    /// `Closed` while there is still something to wait for; what the system reports; `Forked`.
+    pub fn settle(&mut self, timeout: Duration) -> Result<bool> {
+        if self.inner.is_forked() {
+            return Err(Error::forked());
+        }
+        self.end()?;
+        self.settled = self.settled || self.inner.pool.settle(self.slot, timeout)?;
+        if !self.settled {
+            self.inner.refuse_closed()?;
+        }
+        Ok(self.settled)
     }
 
     /// A further hold on the slot: while it lives, the slot is not taken again, published or not.
@@ -125,7 +147,7 @@ impl FrameMut {
     }
 
     /// Hands the frame to every consumer, once `ready`. Returns its sequence number, from 0. Never waits for a
-    /// consumer.
+    /// consumer; for a device it waits (see [`FrameMut::settle`]) until the producer is closed.
     ///
     /// # Errors
     /// `InvalidArgument` for a shape that doesn't fit or too much metadata; `Closed`; `Forked`; what the fence
@@ -135,9 +157,10 @@ impl FrameMut {
             return Err(Error::forked());
         }
         // Memory whose fences can't cross processes: the host waits (see `Fence`).
-        ready.wait()?;
-        self.end()?;
-        self.inner.pool.settle(self.slot)?;
+        while !ready.wait_for(Bell::RECHECK)? {
+            self.inner.refuse_closed()?;
+        }
+        while !self.settle(Bell::RECHECK)? {}
         self.holds = false;
         self.inner.publish(self.slot, &description)
     }

@@ -165,6 +165,11 @@ impl Inner {
         })
     }
 
+    /// The same, giving up no frame for it and putting nobody out.
+    pub(super) fn look_at_unused(&self, slot: u32) -> Result<bool, AcquireError> {
+        self.scanned(|publisher| publisher.acquire_unused(slot))
+    }
+
     /// The slots that could be acquired now.
     pub(super) fn free(&self) -> Result<u64, AcquireError> {
         self.scanned(Publisher::free)
@@ -274,10 +279,7 @@ impl Inner {
         let state = &mut *state;
         if state.publisher.is_closed() {
             state.publisher.unhold(slot);
-            return Err(Error::new(
-                ErrorKind::Closed,
-                format!("the producer of {} is closed; the frame was not published", self.name),
-            ));
+            return Err(self.not_published());
         }
         let State { publisher, clock, .. } = state;
         let hot = || hot(clock, description);
@@ -295,6 +297,18 @@ impl Inner {
             }
         }
         Ok(publisher.publish(slot, hot, (!known).then_some(words)))
+    }
+
+    /// For whoever waits before it publishes.
+    pub(super) fn refuse_closed(&self) -> Result<()> {
+        if self.lock().publisher.is_closed() { Err(self.not_published()) } else { Ok(()) }
+    }
+
+    fn not_published(&self) -> Error {
+        Error::new(
+            ErrorKind::Closed,
+            format!("the producer of {} is closed; the frame was not published", self.name),
+        )
     }
 
     /// The words of a description that isn't the stream's own.

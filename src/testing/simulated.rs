@@ -196,15 +196,7 @@ unsafe impl Memory for Announced {
 impl CpuAccess for Announced {
     fn begin(&self, _offset: u64, access: Access, timeout: Option<Duration>) -> Result<()> {
         self.calls.enter(Operation::Begin)?;
-        // Devices write here: they keep everybody off, at both ends of the stream.
-        let slots = self.slot.map_or(u64::MAX, |slot| 1 << slot);
-        let until = timeout.map(|timeout| Instant::now() + timeout);
-        while self.calls.busy.load(Relaxed) & slots != 0 {
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return Err(Error::new(ErrorKind::Timeout, "a device uses the slot"));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.wait_idle(timeout)?;
         if access == Access::Write {
             self.calls.begun.fetch_or(self.slot.map_or(0, |slot| 1 << slot), Relaxed);
         }
@@ -218,8 +210,24 @@ impl CpuAccess for Announced {
         self.calls.enter(Operation::End)
     }
 
-    fn settle(&self, _offset: u64) -> Result<()> {
-        self.calls.enter(Operation::Settle)
+    fn settle(&self, _offset: u64, timeout: Duration) -> Result<()> {
+        self.calls.enter(Operation::Settle)?;
+        self.wait_idle(Some(timeout))
+    }
+}
+
+impl Announced {
+    /// Devices write here: they keep everybody off, at both ends of the stream.
+    fn wait_idle(&self, timeout: Option<Duration>) -> Result<()> {
+        let slots = self.slot.map_or(u64::MAX, |slot| 1 << slot);
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        while self.calls.busy.load(Relaxed) & slots != 0 {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(Error::new(ErrorKind::Timeout, "a device uses the slot"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 

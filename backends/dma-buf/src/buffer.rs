@@ -25,29 +25,32 @@ impl DmaBuf {
     /// Takes a descriptor for a dma-buf, after looking whether it is one.
     ///
     /// # Errors
-    /// `InvalidArgument` for any other file; `Unsupported` where `/proc` does not say what it is.
+    /// `InvalidArgument` for any other file; `Unsupported` where `/proc` does not say what it is; what the system reports.
     pub fn new(fd: OwnedFd) -> Result<Self> {
-        let no = |why: String| {
-            Error::new(ErrorKind::InvalidArgument, format!("this descriptor is no dma-buf: {why}"))
-        };
-        // Nothing below may ask the file system whose file it is: that can be a peer's program, which never answers.
-        match says_dma_buf(&fd) {
-            Ok(true) => {}
-            Ok(false) => return Err(no("it is some other file".into())),
-            Err(error) => {
-                let file = "/proc/self/fdinfo, which would say what it is, can't be read";
-                let hint = "mount /proc here, and let the process be dumpable";
-                return Err(Error::new(ErrorKind::Unsupported, format!("{file} ({error}); {hint}")));
-            }
-        }
-        match fstatfs(&fd) {
-            Ok(fs) if fs.filesystem_type() == DMA_BUF_MAGIC => {}
-            Ok(fs) => return Err(no(format!("it is a file of file system {:#x}", fs.filesystem_type().0))),
-            Err(errno) => return Err(no(errno.to_string())),
-        }
+        check(fd.as_fd())?;
         // What `fstat` says was 0 before Linux 5.3; this is always right.
-        let len = lseek(&fd, 0, Whence::SeekEnd).map_err(|errno| no(format!("it has no size: {errno}")))?;
+        let len =
+            lseek(&fd, 0, Whence::SeekEnd).map_err(|errno| not_one(&format!("it has no size: {errno}")))?;
         Ok(Self { fd, len: len.cast_unsigned() })
+    }
+
+    /// The same for what another process sent.
+    pub(crate) fn sent(fd: OwnedFd, by: &str) -> Result<Self> {
+        Self::new(fd).map_err(|error| match error.kind() {
+            ErrorKind::InvalidArgument => Error::new(ErrorKind::Protocol, format!("what {by} sent: {error}")),
+            // Nothing that the other did.
+            _ => error,
+        })
+    }
+
+    /// Which dma-buf a descriptor stands for, as device and inode.
+    ///
+    /// # Errors
+    /// As [`DmaBuf::new`].
+    pub fn identify(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+        check(fd)?;
+        let stat = fstat(fd).map_err(|errno| Error::system("fstat of a dma-buf", errno))?;
+        Ok((stat.st_dev, stat.st_ino))
     }
 
     /// Bytes.
@@ -101,8 +104,9 @@ impl DmaBuf {
 
     /// Begins the CPU's access, when no device stands against it any more.
     pub(crate) fn begin(&self, access: Access, timeout: Option<Duration>) -> Result<()> {
-        // The call below waits too, but not for a time.
-        if timeout.is_some() && !self.wait_idle(access, timeout)? {
+        // The call below waits too, but not for a time; and its driver may look after the caches before it waits, so that
+        // they hold what was there before the device wrote.
+        if !self.wait_idle(access, timeout)? {
             return Err(Error::new(ErrorKind::Timeout, "a device still uses the buffer"));
         }
         self.sync(access, 0)
@@ -126,10 +130,30 @@ impl DmaBuf {
     }
 }
 
-/// Whether the kernel lists it as a dma-buf: from Linux 5.3, where the file system of them came too.
-fn says_dma_buf(fd: &OwnedFd) -> io::Result<bool> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
-    Ok(info.lines().any(|line| line.starts_with("exp_name:")))
+fn not_one(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("this descriptor is no dma-buf: {why}"))
+}
+
+/// Refuses whatever is no dma-buf, and asks no file system what it is: that can be a peer's program, which never answers.
+fn check(fd: BorrowedFd<'_>) -> Result<()> {
+    let info = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let info = fs::read_to_string(info).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+            let file = "/proc/self/fdinfo, which would say what it is, can't be read";
+            let hint = "mount /proc here, and let the process be dumpable";
+            Error::new(ErrorKind::Unsupported, format!("{file} ({error}); {hint}"))
+        }
+        _ => Error::system("looking in /proc/self/fdinfo whether it is a dma-buf", error),
+    })?;
+    // From Linux 5.3, where the file system of them came too.
+    if !info.lines().any(|line| line.starts_with("exp_name:")) {
+        return Err(not_one("it is some other file"));
+    }
+    match fstatfs(fd) {
+        Ok(fs) if fs.filesystem_type() == DMA_BUF_MAGIC => Ok(()),
+        Ok(fs) => Err(not_one(&format!("it is a file of file system {:#x}", fs.filesystem_type().0))),
+        Err(errno) => Err(not_one(&errno.to_string())),
+    }
 }
 
 impl AsFd for DmaBuf {

@@ -165,9 +165,9 @@ impl CpuAccess for Covered {
     }
 
     /// Consumers have no dma-buf to ask. So what a device still writes is waited for here, and seen by all CPUs then.
-    fn settle(&self, offset: u64) -> Result<()> {
+    fn settle(&self, offset: u64, timeout: Duration) -> Result<()> {
         let buffer = self.buffer(offset)?;
-        buffer.begin(Access::Read, None)?;
+        buffer.begin(Access::Read, Some(timeout))?;
         buffer.end(Access::Read)
     }
 }

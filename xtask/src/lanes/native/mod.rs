@@ -7,6 +7,8 @@ pub(crate) mod pairs;
 mod project;
 mod verdict;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::{Outcome, Skips};
@@ -23,10 +25,7 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
             return Ok(Outcome::Skipped(format!("there is no {compiler}: {INSTALL}")));
         }
     }
-    let folder = workspace.target.join("native");
-    let prefix = folder.join("prefix");
-    install::into(workspace, &prefix)?;
-
+    let prefix = installed(workspace)?;
     exports::check(workspace, &prefix)?;
     compilers::run(workspace, &prefix, skips)?;
 
@@ -39,4 +38,15 @@ pub(crate) fn run(workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
     project::run(workspace, &prefix, &python, skips)?;
     pairs::run(workspace, &programs, &python)?;
     Ok(Outcome::Passed)
+}
+
+fn installed(workspace: &Workspace) -> Result<PathBuf> {
+    let prefix = workspace.target.join("native/prefix");
+    install::into(workspace, &prefix)?;
+    Ok(prefix)
+}
+
+/// Builds the examples as they are now. The reason if this machine can't.
+pub(crate) fn build_examples(workspace: &Workspace, skips: &Skips) -> Result<Option<String>> {
+    examples::build(workspace, &installed(workspace)?, &pairs::examples(workspace), skips)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,8 @@ use serde_json::Value;
 
 use super::{Case, VmLane};
 use crate::hw;
-use crate::lanes::native::pairs::{self, Ring};
+use crate::lanes::native::{self, pairs::Ring};
+use crate::python::{Environments, Purpose};
 use crate::workspace::on_path;
 
 pub(super) const ALL: &[Case] = &[
@@ -18,6 +20,7 @@ pub(super) const ALL: &[Case] = &[
     Case { name: "bips broker: makes memory for others, none left out", run: broker },
     Case { name: "cameras: the tests of capture, each with some kind of camera", run: cameras },
     Case { name: "a camera and PyTorch, each in a container, share dma-bufs", run: containers },
+    Case { name: "Python waits for devices as for anything else", run: python },
     Case { name: "C, C++, Rust and Python share a heap's dma-bufs", run: languages },
     Case { name: "killed at each step, on a pool of a dma-heap", run: deaths },
     Case { name: "cargo xtask hw, on memory of each family, required", run: devices },
@@ -112,13 +115,29 @@ fn containers(lane: &VmLane) -> Result<()> {
     Ok(())
 }
 
-/// What the lanes for C and C++, and for Python, have built.
+/// Today's bips, in the environment of the lane for Python.
+fn core_python(lane: &VmLane) -> Result<PathBuf> {
+    Ok(Environments::new(&lane.workspace)?.of(Purpose::Core)?.python)
+}
+
+/// Python's own part in waiting for a device.
+fn python(lane: &VmLane) -> Result<()> {
+    let python = core_python(lane)?;
+    let tests = lane.workspace.root.join("python/tests");
+    let script = "cd \"$2\" && PYTHONDONTWRITEBYTECODE=1 exec \"$1\" -P -m pytest -p no:cacheprovider -ra test_devices.py 2>&1";
+    let words = [python, tests].map(|path| path.to_string_lossy().into_owned());
+    let said = lane.said(&["--modules", "vgem"], &["sh", "-c", script, "sh", &words[0], &words[1]])?;
+    let end = said.lines().last().unwrap_or_default();
+    ensure!(end.contains(" passed") && !end.contains("skipped"), "left out:\n{said}");
+    lane.note(end.trim_matches(['=', ' ']));
+    Ok(())
+}
+
+/// As the lane for C and C++ builds them.
 fn languages(lane: &VmLane) -> Result<()> {
-    let python = lane.workspace.target.join("venv-core/bin/python");
-    if !python.exists() || !pairs::examples(&lane.workspace).join("tensor_camera_c").exists() {
-        return lane.skips.add(
-            "languages on dma-bufs: it takes the lanes `python` and `native` before it (cargo xtask test python native)",
-        );
+    let python = core_python(lane)?;
+    if let Some(reason) = native::build_examples(&lane.workspace, &lane.skips)? {
+        return lane.skips.add(&format!("languages on dma-bufs: {reason}"));
     }
     let ring = Ring::of(&lane.workspace, &python, "dma-heap", "dmabuf");
     let out = lane.folder.join("languages");
