@@ -6,7 +6,7 @@ use crate::plan::Registry;
 use crate::pool::Pool;
 use crate::sys::PAGE;
 use crate::{Error, ForeignBuffer, Result};
-use nix::sys::stat::fstat;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Who publishes from these buffers.
@@ -28,8 +28,7 @@ pub(super) fn backend(
 
 /// A buffer that was opened: which file it is, and what of it is a slot already.
 struct Opened {
-    device: u64,
-    inode: u64,
+    file: (u64, u64),
     memory: Arc<dyn Memory>,
     len: u64,
     /// Offset, length and number of each slot in it.
@@ -62,8 +61,8 @@ pub(super) fn pool(
             )));
         }
         // Descriptors' numbers are no identity: many may stand for one buffer.
-        let stat = fstat(&buffer.fd).map_err(|errno| Error::system("fstat of a buffer", errno))?;
-        let known = opened.iter().position(|known| (known.device, known.inode) == (stat.st_dev, stat.st_ino));
+        let file = backend.identify(buffer.fd.as_fd()).map_err(|error| error.with("buffer", at))?;
+        let known = opened.iter().position(|known| known.file == file);
         let known = match known {
             Some(known) => &mut opened[known],
             None => {
@@ -72,7 +71,7 @@ pub(super) fn pool(
                     .map_err(|error| error.with("buffer", at))?;
                 let len = memory.map(Access::Write).map_err(|error| error.with("buffer", at))?.len as u64;
                 let slots = Vec::new();
-                opened.push(Opened { device: stat.st_dev, inode: stat.st_ino, memory, len, slots });
+                opened.push(Opened { file, memory, len, slots });
                 opened.last_mut().expect("pushed just now")
             }
         };
@@ -87,6 +86,12 @@ pub(super) fn pool(
         {
             return Err(bad(format!(
                 "lies in the same memory as buffer {other}; give each buffer once, or parts that don't overlap"
+            )));
+        }
+        if let (Some((.., other)), Some(_)) = (known.slots.first(), known.memory.cpu_access()) {
+            return Err(bad(format!(
+                "is in the same memory as buffer {other}, where the CPU's access is announced for all of it at once: what a \
+                 device writes to one slot could be lost when the CPU is done with another; have a buffer made per slot"
             )));
         }
         known.slots.push((offset, len, at));

@@ -96,6 +96,16 @@ impl Segment {
         Ok(Self { mapping, fd: keep.then_some(fd), huge: false })
     }
 
+    /// Which memfd it is, as device and inode.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what can't be [adopted](Segment::adopt), whatever it is.
+    pub fn identify(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+        seals_of_adopted(fd)?;
+        let stat = fstat(fd).map_err(|errno| Error::system("fstat of a memfd", errno))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// Maps, for writing, a memfd that somebody else made, and makes of it what [`Segment::open`] demands of those who get
     /// it. Its maker keeps what it has mapped.
     ///
@@ -112,6 +122,8 @@ impl Segment {
         if !seals.contains(SealFlag::F_SEAL_SEAL) {
             seal(&fd, closing(sharing))?;
         }
+        // Again: only now can its maker take nothing out of it.
+        backed(fd.as_fd(), len)?;
         Ok(Self { mapping, fd: Some(fd), huge: false })
     }
 
@@ -249,19 +261,28 @@ fn check(fd: BorrowedFd<'_>, len: u64, sharing: Sharing) -> Result<()> {
     Ok(())
 }
 
+fn not_adopted<T>(what: &str) -> Result<T> {
+    Err(Error::invalid(format!("this memfd can't be published from: {what}")))
+}
+
+/// The seals of a memfd with small pages. They are asked for first: the kernel says by itself that any other file has none,
+/// and a file's own file system can be a program that never answers.
+fn seals_of_adopted(fd: BorrowedFd<'_>) -> Result<SealFlag> {
+    let on_tmpfs = || {
+        nix::sys::statfs::fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+    };
+    match fcntl(fd, FcntlArg::F_GET_SEALS) {
+        Ok(seals) if on_tmpfs() => Ok(SealFlag::from_bits_retain(seals)),
+        _ => not_adopted(
+            "it is no memfd, or one of huge pages; make it by memfd_create with MFD_ALLOW_SEALING",
+        ),
+    }
+}
+
 /// The size of a memfd that can be published from.
 fn adoptable(fd: BorrowedFd<'_>, sharing: Sharing) -> Result<u64> {
-    let bad = |what: &str| Err(Error::invalid(format!("this memfd can't be published from: {what}")));
-    let tmpfs =
-        nix::sys::statfs::fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
-    let seals = match fcntl(fd, FcntlArg::F_GET_SEALS) {
-        Ok(seals) if tmpfs => SealFlag::from_bits_retain(seals),
-        _ => {
-            return bad(
-                "it is no memfd, or one of huge pages; make it by memfd_create with MFD_ALLOW_SEALING",
-            );
-        }
-    };
+    let bad = not_adopted;
+    let seals = seals_of_adopted(fd)?;
     if !seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW) {
         return bad(
             "it could still shrink, and whoever reads it would be killed by SIGBUS; seal it with F_SEAL_SHRINK and \
@@ -285,10 +306,17 @@ fn adoptable(fd: BorrowedFd<'_>, sharing: Sharing) -> Result<u64> {
     if len == 0 {
         return bad("it is empty; give it a size (ftruncate) before it is sealed");
     }
-    if (stat.st_blocks.cast_unsigned()).saturating_mul(512) < len {
-        return bad("not all of it has memory behind it; call fallocate() over all of it first");
-    }
+    backed(fd, len)?;
     Ok(len)
+}
+
+/// Whether all of an adopted memfd has memory behind it.
+fn backed(fd: BorrowedFd<'_>, len: u64) -> Result<()> {
+    let stat = fstat(fd).map_err(|errno| Error::system("fstat of a memfd", errno))?;
+    if (stat.st_blocks.cast_unsigned()).saturating_mul(512) < len {
+        return not_adopted("not all of it has memory behind it; call fallocate() over all of it first");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

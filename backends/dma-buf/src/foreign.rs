@@ -6,7 +6,7 @@ use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     ForeignKind, Layout, Memory, Requirements, Result,
 };
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Publishes from dma-bufs of any origin, and makes none.
@@ -41,6 +41,15 @@ fn makes_none() -> Error {
     )
 }
 
+fn hint_descriptor(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidArgument => error.hint(
+            "give the descriptor that VIDIOC_EXPBUF, DRM_IOCTL_PRIME_HANDLE_TO_FD or the like returned",
+        ),
+        _ => error,
+    }
+}
+
 impl Backend for Foreign {
     fn info(&self) -> &BackendInfo {
         &self.0
@@ -67,13 +76,13 @@ impl Backend for Foreign {
         kind == ForeignKind::DmaBuf
     }
 
+    fn identify(&self, fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+        DmaBuf::identify(fd).map_err(hint_descriptor)
+    }
+
     /// A dma-buf has no seals: that consumers map it read-only is all there is to `writable`.
     fn adopt(&self, fd: OwnedFd, _writable: bool) -> Result<Arc<dyn Memory>> {
-        let buffer = DmaBuf::new(fd).map_err(|error| {
-            error.hint(
-                "give the descriptor that VIDIOC_EXPBUF, DRM_IOCTL_PRIME_HANDLE_TO_FD or the like returned",
-            )
-        })?;
+        let buffer = DmaBuf::new(fd).map_err(hint_descriptor)?;
         let memory = DmaBufMemory::new(buffer, Access::Write).map_err(|error| {
             error.hint("have it exported for reading and writing (O_RDWR), from memory that the CPU can see")
         })?;

@@ -44,8 +44,7 @@ impl DmaBufMemory {
                 format!("the producer sent {handle:?} for a dma-buf"),
             ));
         };
-        let buffer = DmaBuf::new(fd)
-            .map_err(|error| Error::new(ErrorKind::Protocol, format!("the producer's: {error}")))?;
+        let buffer = DmaBuf::sent(fd, "the producer")?;
         if buffer.len() != len || buffer.is_empty() {
             return Err(Error::new(
                 ErrorKind::Protocol,

@@ -3,7 +3,7 @@ use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     ForeignKind, Layout, Memory, Requirements, Result, Usage,
 };
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 /// Provider of sealed memfd memory.
@@ -85,6 +85,10 @@ impl Backend for Memfd {
 
     fn adopts(&self, kind: ForeignKind) -> bool {
         kind == ForeignKind::Memfd
+    }
+
+    fn identify(&self, fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+        Segment::identify(fd)
     }
 
     fn adopt(&self, fd: OwnedFd, writable: bool) -> Result<Arc<dyn Memory>> {

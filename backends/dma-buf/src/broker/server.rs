@@ -184,11 +184,17 @@ fn check_memfd(memfd: BorrowedFd<'_>, slots: u32, slot_bytes: u64) -> Result<()>
     let bad = |what: &str| {
         Err(Error::new(ErrorKind::InvalidArgument, format!("the broker takes no memfd that {what}")))
     };
-    let seals = fcntl(memfd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    // First: only a memfd has seals, and the file system of another file can be a program that never answers.
+    let Ok(seals) = fcntl(memfd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain) else {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "the broker covers memfds, and what was sent is none",
+        ));
+    };
     if !fstatfs(memfd).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
-        return bad("is none, or one of huge pages");
+        return bad("is one of huge pages");
     }
-    if !seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK)) {
+    if !seals.contains(SealFlag::F_SEAL_SHRINK) {
         return bad("could shrink; seal it with F_SEAL_SHRINK");
     }
     let stat = fstat(memfd).map_err(|errno| Error::system("fstat of a memfd", errno))?;

@@ -1,5 +1,8 @@
 //! A broker and its clients over real sockets, with memfds and eventfds for buffers: what needs no device.
 
+#[path = "../../tests/hung/mod.rs"]
+mod hung;
+
 use super::message::{Answer, Request};
 use super::{Broker, Brokered, Limits, OnServed, SERVICE, Source};
 use bips::sys::{PAGE, Segment, Sharing};
@@ -277,4 +280,15 @@ fn sources_by_name() {
     for source in ["", "memfd", "udmabuf:x", "dma-heap:../x", "broker"] {
         assert!(broker.with_source(source).is_none(), "{source}");
     }
+}
+
+#[test]
+fn a_file_whose_file_system_never_answers_is_no_memfd() {
+    let Some(hung) = hung::Hung::mount() else { return };
+    let answer = hung.unasked(|file| {
+        let serving = Serving::new(Limits::default());
+        serving.ask(&Request::Cover { slots: 1, slot_bytes: PAGE }, &[file.as_fd()]).0
+    });
+    let Answer::Refused(ErrorKind::InvalidArgument, text) = answer else { panic!("{answer:?}") };
+    assert!(text.contains("what was sent is none"), "{text}");
 }

@@ -120,6 +120,10 @@ fn dma_bufs_that_make_no_pool() {
     let same = one();
     let twice = [same.try_clone().unwrap(), same].map(|fd| ForeignBuffer::dma_buf(fd, 0, 8192));
     says(refused(twice.into()), "buffer 1 lies in the same memory as buffer 0");
+    let large = of_the_heap(16_384, 1).remove(0);
+    let parts = [large.try_clone().unwrap(), large].into_iter().zip([0, 8192]);
+    let parts = parts.map(|(fd, offset)| ForeignBuffer::dma_buf(fd, offset, 8192)).collect();
+    says(refused(parts), "buffer 1 is in the same memory as buffer 0");
     says(refused(vec![ForeignBuffer::dma_buf(one(), 0, 12_288)]), "of a file of 8192 bytes");
     says(refused(vec![ForeignBuffer::dma_buf(one(), 4096, 8192)]), "of a file of 8192 bytes");
     says(refused(vec![ForeignBuffer::dma_buf(one(), 0, 4096)]), "the content needs 5000");
