@@ -26,7 +26,16 @@ const RESERVE: u64 = 32;
 /// # Errors
 /// `OutOfMemory`, saying what there is.
 pub fn check_unswappable(len: u64) -> Result<()> {
-    check_against(len, |machine| {
+    check_uncharged(len)?;
+    check_group(len)
+}
+
+/// The same for what no control group is charged with: pages that a driver takes for itself.
+///
+/// # Errors
+/// `OutOfMemory`, saying what there is.
+pub fn check_uncharged(len: u64) -> Result<()> {
+    check_machine(len, |machine| {
         let room = machine.unswappable();
         (room, format!("this machine has {} MiB for what can't be swapped out", room >> 20))
     })
@@ -34,20 +43,23 @@ pub fn check_unswappable(len: u64) -> Result<()> {
 
 /// The same for memory that can be swapped out.
 pub(super) fn check(len: u64) -> Result<()> {
-    check_against(len, |machine| {
+    check_machine(len, |machine| {
         let room = machine.available.saturating_add(machine.swap);
         (room, format!("this machine has {} MiB available", room >> 20))
-    })
+    })?;
+    check_group(len)
 }
 
-fn check_against(len: u64, room: impl Fn(&Machine) -> (u64, String)) -> Result<()> {
+fn check_machine(len: u64, room: impl Fn(&Machine) -> (u64, String)) -> Result<()> {
+    match machine().as_ref().map(room) {
+        Some((room, why)) if len >= SMALL && len > room => Err(too_large(len, &why)),
+        _ => Ok(()),
+    }
+}
+
+fn check_group(len: u64) -> Result<()> {
     if len < SMALL {
         return Ok(());
-    }
-    if let Some((room, why)) = machine().as_ref().map(room)
-        && len > room
-    {
-        return Err(too_large(len, &why));
     }
     if let Some(group) = tightest_group()
         && len > group.available()

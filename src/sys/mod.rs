@@ -13,7 +13,7 @@ pub(crate) mod socket;
 
 pub(crate) use clock::Clock;
 pub use fork::{PerProcess, process_number};
-pub use limits::check_unswappable;
+pub use limits::{check_uncharged, check_unswappable};
 pub use map::Mapping;
 pub use memory::SegmentMemory;
 pub use segment::{Pages, Segment, Sharing};

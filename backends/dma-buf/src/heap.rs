@@ -2,7 +2,7 @@
 
 use crate::memory::DmaBufMemory;
 use crate::{DmaBuf, device, ioctl};
-use bips::sys::{PAGE, check_unswappable};
+use bips::sys::{PAGE, check_uncharged};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     Layout, Memory, Requirements, Result,
@@ -112,9 +112,12 @@ impl DmaHeap {
     /// Buffers of zeros.
     pub(crate) fn buffers(&self, len: u64, count: u32) -> Result<Vec<DmaBuf>> {
         let total = len.saturating_mul(count.into());
-        // The system heap has no limit of its own: for too much the kernel kills.
-        check_unswappable(total)?;
         let (heap, device) = self.open()?;
+        // These take any page of the machine and have no limit of their own: for too much the kernel kills. Others have
+        // their own memory, and say what it has.
+        if heap.starts_with(SYSTEM) {
+            check_uncharged(total)?;
+        }
         let buffer = |_| -> Result<DmaBuf> {
             let buffer = allocate(&device, len).map_err(|errno| refused(&heap, total, errno))?;
             let buffer = DmaBuf::new(buffer)?;

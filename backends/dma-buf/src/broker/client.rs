@@ -4,7 +4,7 @@ use super::SERVICE;
 use super::message::{Answer, Request};
 use crate::memory::DmaBufMemory;
 use crate::{DmaBuf, DmaHeap, Udmabuf, udmabuf};
-use bips::sys::{PAGE, SegmentMemory, check_unswappable};
+use bips::sys::{PAGE, SegmentMemory};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
     Layout, Line, Memory, Requirements, Result, runtime_dir,
@@ -124,8 +124,7 @@ impl Brokered {
         }
         let (mut buffers, mut seen) = (Vec::with_capacity(fds.len()), HashSet::new());
         for fd in fds {
-            let buffer = DmaBuf::new(fd)
-                .map_err(|error| Error::new(ErrorKind::Protocol, format!("what the broker sent: {error}")))?;
+            let buffer = DmaBuf::sent(fd, "the broker")?;
             if buffer.len() != *slot_bytes {
                 return Err(strange(&format!("sent {} bytes for {slot_bytes}", buffer.len())));
             }
@@ -168,10 +167,10 @@ impl Backend for Brokered {
 
     fn allocate(&self, layout: &Layout, slots: u32) -> Result<Vec<Allocation>> {
         let slot_bytes = layout.slot_bytes;
-        let total = layout.pool_bytes(slots)?;
+        layout.pool_bytes(slots)?;
         match self.choose()? {
+            // Whether there is so much, the broker sees: its heap's memory is nobody's control group's.
             Wanted::Heap(name) => {
-                check_unswappable(total)?;
                 let buffers = self.buffers(&Request::Heap { name, slots, slot_bytes }, None)?;
                 DmaBufMemory::slots(buffers, slot_bytes)
             }

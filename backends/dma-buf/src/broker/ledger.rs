@@ -158,8 +158,10 @@ fn registered(line: &str) -> Option<u64> {
 impl Reservation<'_> {
     /// From now on each of these counts for as long as it lives, by itself.
     pub(super) fn fill(self, buffers: &[impl AsFd], slot_bytes: u64) -> Result<()> {
+        // At one go: whoever counts meanwhile would count twice what is registered and still reserved.
+        let mut book = self.ledger.book();
+        let Some(Entry { client, .. }) = book.entries.remove(&self.entry) else { return Ok(()) };
         for buffer in buffers {
-            let mut book = self.ledger.book();
             let id = book.next;
             book.next += 1;
             // Nothing is waited for: only that it is there counts.
@@ -168,7 +170,6 @@ impl Reservation<'_> {
                 .epoll
                 .add(buffer, event)
                 .map_err(|errno| Error::system("keeping account of a buffer", errno))?;
-            let client = book.entries.get(&self.entry).map_or((0, 0), |entry| entry.client);
             book.entries.insert(id, Entry { client, bytes: slot_bytes, buffers: 1, pending: false });
         }
         Ok(())
@@ -186,6 +187,7 @@ mod tests {
     use super::*;
     use nix::sys::eventfd::EventFd;
     use std::os::fd::OwnedFd;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     const LIMITS: Limits = Limits { client_bytes: 3 << 20, total_bytes: 5 << 20, buffers: 6, clients: 1 };
 
@@ -217,6 +219,28 @@ mod tests {
         drop(copy);
         assert_eq!(ledger.in_use().unwrap(), (0, 0));
         ledger.reserve(a, 3, 1 << 20).unwrap();
+    }
+
+    /// Neither more than there is, nor anything that is on its way between the two.
+    #[test]
+    fn nobody_sees_a_pool_counted_twice() {
+        let ledger = Ledger::new(LIMITS).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| {
+                let mut most = 0;
+                while !over.load(SeqCst) {
+                    most = most.max(ledger.in_use().unwrap().1);
+                }
+                most
+            });
+            for _ in 0..300 {
+                let buffers: Vec<OwnedFd> = (0..6).map(|_| EventFd::new().unwrap().into()).collect();
+                ledger.reserve((1, 1000), 6, 4096).unwrap().fill(&buffers, 4096).unwrap();
+            }
+            over.store(true, SeqCst);
+            assert_eq!(looker.join().unwrap(), 6);
+        });
     }
 
     #[test]
