@@ -1060,8 +1060,9 @@ bips_status bips_writable_frame_fd(const struct bips_writable_frame *frame,
 
 /**
  * Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
- * which may be NULL. Never waits for a consumer. The handle ends, also when it fails: then nothing was published.
- * Only what is no handle of this process, of a frame or a timeline, and a structure of a wrong size leave it as it was.
+ * which may be NULL. Never waits for a consumer; for `ready` and for a device that still writes it waits until the
+ * producer is closed. The handle ends, also when it fails: then nothing was published. Only what is no handle of this process,
+ * of a frame or a timeline, and a structure of a wrong size leave it as it was.
  *
  * BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
  * reports.
