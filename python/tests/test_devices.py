@@ -35,8 +35,8 @@ def vgem() -> Path | None:
 
 CARD = vgem()
 pytestmark = [
-    pytest.mark.skipif(CARD is None, reason="needs a vgem device (modprobe vgem)"),
-    pytest.mark.skipif(not Path("/dev/udmabuf").exists(), reason="needs /dev/udmabuf (modprobe udmabuf)"),
+    pytest.mark.skipif(CARD is None, reason="[vgem] there is no such device here (modprobe vgem)"),
+    pytest.mark.skipif(not Path("/dev/udmabuf").exists(), reason="[vgem] there is no /dev/udmabuf beside it"),
 ]
 
 

@@ -71,7 +71,7 @@ pub(crate) enum Outcome {
 
 const REQUIRE: &str = "BIPS_REQUIRE";
 /// What tests of several lanes use where it is, and `BIPS_REQUIRE` may name as well (`tests/common/skip.rs`).
-const DEVICES: [&str; 2] = ["camera", "dma-heap"];
+const DEVICES: [&str; 3] = ["camera", "dma-heap", "vgem"];
 /// These have a lane of their own.
 const APART: [&str; 5] = ["bips-memfd", "bips-dma-buf", "bips-drm", "bips-cli", "bips-python"];
 
