@@ -186,7 +186,8 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `Protocol` when the handle isn't what it should be.
     fn import(&self, handle: ExternalHandle, access: Access) -> Result<Arc<dyn Memory>>;
 
-    /// Whether it can publish from memory of this kind that somebody else made.
+    /// Whether it can publish from memory of this kind that somebody else made. If so, it has
+    /// [`identify`](Backend::identify) and [`adopt`](Backend::adopt) of its own.
     fn adopts(&self, _kind: ForeignKind) -> bool {
         false
     }
@@ -220,7 +221,8 @@ pub trait Backend: Send + Sync + fmt::Debug {
 }
 
 fn adopts_none(info: &BackendInfo) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("{} publishes only from memory of its own", info.kind))
+    let text = format!("{} publishes only from memory of its own", info.kind);
+    Error::new(ErrorKind::Unsupported, text)
 }
 
 /// Memory that some backend provided.
@@ -289,6 +291,15 @@ pub trait CpuAccess: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the system reports: others may not see what was written.
     fn end(&self, offset: u64, access: Access) -> Result<()>;
+
+    /// Whether a device stands against such an access now. For explanations: nothing begins by asking.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn is_idle(&self, offset: u64, access: Access) -> Result<bool> {
+        let _ = (offset, access);
+        Ok(true)
+    }
 
     /// Makes what a device wrote to the slot at `offset` seen by those who can't begin an access of their own, once it is
     /// written: waits for that at most `timeout`. Before a publication, after [`CpuAccess::end`]. Nothing, where consumers

@@ -159,7 +159,8 @@ impl Frame {
         Ok((fd, allocation.offset))
     }
 
-    /// Gives the slot back once `done`. Dropping the frame does the same for work that is done already.
+    /// Gives the slot back once `done`, however long that takes: until then it is not the producer's. Dropping the frame does
+    /// the same for work that is done already.
     ///
     /// # Errors
     /// What the fence's timeline reports; the slot goes back all the same.

@@ -89,7 +89,7 @@ pub struct ForeignBuffer {
 }
 
 impl ForeignBuffer {
-    /// The `len` bytes from `offset` of a dma-buf, which are whole pages.
+    /// The `len` bytes from `offset` of a dma-buf, which are whole pages. One slot for each dma-buf.
     pub fn dma_buf(fd: OwnedFd, offset: u64, len: u64) -> Self {
         Self { kind: ForeignKind::DmaBuf, fd, offset, len }
     }

@@ -139,6 +139,13 @@ impl Pool {
         }
     }
 
+    /// Whether a device still uses a slot, so that the CPU's access could not begin. Changes nothing.
+    pub(crate) fn is_busy(&self, slot: u32) -> bool {
+        let allocation = self.slots[slot as usize].allocation();
+        let Some(cpu) = allocation.memory.cpu_access() else { return false };
+        cpu.is_idle(allocation.offset, Access::Write).is_ok_and(|idle| !idle)
+    }
+
     /// Ends it, before the lease does.
     pub(crate) fn end(&self, slot: u32, access: Access) -> Result<()> {
         let allocation = self.slots[slot as usize].allocation();

@@ -7,8 +7,8 @@ mod common;
 
 use bips::testing::{Operation, Simulated};
 use bips::{
-    AcquireError, Backend, Consumer, Description, ErrorKind, Fence, FrameMut, OnStall, Policy, Producer,
-    ReceiveError, Registry, Wait,
+    AcquireError, Backend, Consumer, Description, Error, ErrorKind, Fence, FrameMut, OnStall, Policy,
+    Producer, ReceiveError, Registry, Timeline, Wait,
 };
 use common::process::in_fork;
 use common::{SOON, Scratch, eventually};
@@ -95,9 +95,7 @@ fn a_publish_waits_for_the_device_until_the_producer_closes() {
 
     let mut frame = producer.acquire(Wait::Now).unwrap();
     assert!(frame.settle(Duration::ZERO).unwrap());
-    let asked = backend.calls(Operation::Settle);
     frame.publish(Description::new(), Fence::Signaled).unwrap();
-    assert_eq!(backend.calls(Operation::Settle), asked, "once is enough");
     for sequence in 0..2 {
         assert_eq!(consumer.receive(SOON).unwrap().sequence(), sequence);
     }
@@ -107,6 +105,53 @@ fn a_publish_waits_for_the_device_until_the_producer_closes() {
     let publisher = publishing(frame);
     producer.close();
     assert_eq!(publisher.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// Of a fence that is never done, and of a long wait of the caller's own.
+#[test]
+fn closing_ends_each_wait_before_a_publication() {
+    #[derive(Debug)]
+    struct Never;
+    impl Timeline for Never {
+        fn value(&self) -> bips::Result<u64> {
+            Ok(0)
+        }
+
+        fn wait(&self, _value: u64, timeout: Option<Duration>) -> bips::Result<()> {
+            thread::sleep(timeout.expect("a wait that can end"));
+            Err(Error::new(ErrorKind::Timeout, "never"))
+        }
+    }
+    let (scratch, backend) = (Scratch::new(), Arc::new(Simulated::new().announced()));
+    let (producer, _consumer) = stream(&scratch, &backend);
+    let (fenced, mut settling) = (producer.acquire(Wait::Now).unwrap(), producer.acquire(Wait::Now).unwrap());
+    backend.busy(0b11);
+    let ready = Fence::Timeline(Arc::new(Never), 1);
+    let fenced = thread::spawn(move || fenced.publish(Description::new(), ready).map(drop));
+    let settling = thread::spawn(move || settling.settle(Duration::from_secs(3600)).map(drop));
+    eventually("one waits", || backend.calls(Operation::Settle) > 0);
+    producer.close();
+    for waiter in [fenced, settling] {
+        assert_eq!(waiter.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+}
+
+/// What others may not see stays unpublished, also by who asks again.
+#[test]
+fn what_did_not_end_is_not_published() {
+    let fails = |call| (Operation::End, call, ErrorKind::System);
+    let backend = [fails(1), fails(2)]
+        .into_iter()
+        .fold(Simulated::new().announced(), |backend, (on, call, kind)| backend.fail(on, call, kind));
+    let (scratch, backend) = (Scratch::new(), Arc::new(backend));
+    let (producer, mut consumer) = stream(&scratch, &backend);
+    let mut frame = producer.acquire(Wait::Now).unwrap();
+    frame.for_device().unwrap_err();
+    frame.publish(Description::new(), Fence::Signaled).unwrap_err();
+    assert_eq!(consumer.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+    let mut frame = producer.acquire(Wait::Now).unwrap();
+    frame.for_device().unwrap();
+    assert_eq!(frame.publish(Description::new(), Fence::Signaled).unwrap(), 0);
 }
 
 /// To ask why is to change nothing: no frame is given up for it, and nobody put out.
@@ -132,8 +177,10 @@ fn an_explanation_takes_nothing_away() {
     assert!(said.contains("taken"), "{said}");
     backend.busy(0b111);
     drop(writing);
+    let begun = backend.calls(Operation::Begin);
     let said = producer.explain(AcquireError::Timeout).to_string();
-    assert!(said.contains("a device still uses it"), "{said}");
+    assert!(said.contains("a device still uses slot") && said.contains("holds 1 and has 1 unread"), "{said}");
+    assert_eq!(backend.calls(Operation::Begin), begun, "nothing was begun for it");
     backend.busy(0);
     let stats = producer.stats().unwrap();
     assert_eq!((stats.evicted, stats.expelled), (0, 0));

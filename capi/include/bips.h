@@ -18,8 +18,9 @@
  * refused with BIPS_INVALID_ARGUMENT. Producers and frames serve any number. No function is for signal handlers.
  *
  * Shutting down. bips_producer_close and bips_consumer_close are for any thread, and end what waits with that handle in
- * another: BIPS_CLOSED. A bips_consumer_connect that waits for its producer has no handle yet: give it a timeout, and
- * look between two calls whether to go on.
+ * another: BIPS_CLOSED; only a wait of bips_frame_release for a fence goes on, since the slot is still used. A
+ * bips_consumer_connect that waits for its producer has no handle yet: give it a timeout, and look between two calls
+ * whether to go on.
  *
  * Fork. In a forked child handles of the parent answer BIPS_FORKED, and can be ended: by ..._destroy, by
  * bips_writable_frame_cancel, by bips_frame_release without a fence.
@@ -317,7 +318,8 @@ typedef struct bips_timeline_functions {
     int32_t (*value)(void *context, uint64_t *value);
     /**
      * Blocks until it stands at `value` or beyond, or `timeout_ns` (negative: none) is over, after which it is asked
-     * for its value. May be NULL: then the value is asked for every 100 µs.
+     * for its value. May be NULL: then the value is asked for every 100 µs. A publication asks for a few milliseconds at a
+     * time, since closing the producer ends it.
      */
     int32_t (*wait)(void *context, uint64_t value, int64_t timeout_ns);
     /**

@@ -24,7 +24,8 @@ pub struct TimelineFunctions {
     /// Where the timeline stands; not 0 for an error of the device, the code of which goes into the message.
     pub value: Option<unsafe extern "C" fn(context: *mut c_void, value: *mut u64) -> i32>,
     /// Blocks until it stands at `value` or beyond, or `timeout_ns` (negative: none) is over, after which it is asked
-    /// for its value. May be NULL: then the value is asked for every 100 µs.
+    /// for its value. May be NULL: then the value is asked for every 100 µs. A publication asks for a few milliseconds at a
+    /// time, since closing the producer ends it.
     pub wait: Option<unsafe extern "C" fn(context: *mut c_void, value: u64, timeout_ns: i64) -> i32>,
     /// Called once when nobody will ask any more. May be NULL.
     pub destroy: Option<unsafe extern "C" fn(context: *mut c_void)>,

@@ -68,7 +68,7 @@ impl Producer {
         };
         match outcome {
             Some(Ok(frame)) => Ok(Some(WritableFrame::new(frame, &self.origin, self.birth))),
-            Some(Err(error)) => Err(raise(self.producer.explain(error))),
+            Some(Err(error)) => Err(raise(py.detach(|| self.producer.explain(error)))),
             None => Ok(None),
         }
     }
@@ -156,7 +156,7 @@ impl Producer {
     #[pyo3(signature = (timeout=None))]
     fn acquire(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<WritableFrame> {
         let frame = self.acquire_within(py, wait::parse(timeout)?)?;
-        frame.ok_or_else(|| raise(self.producer.explain(AcquireError::Timeout)))
+        frame.ok_or_else(|| raise(py.detach(|| self.producer.explain(AcquireError::Timeout))))
     }
 
     /// A slot to write the next frame into, or None when all are taken. Raises bips.Closed.

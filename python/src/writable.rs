@@ -1,7 +1,7 @@
 //! `bips.WritableFrame`: a slot being written.
 
 use crate::args;
-use crate::errors::{OrRaise, invalid};
+use crate::errors::{OrRaise, invalid, raise};
 use crate::export::{Exports, Hold, Origin, Tensor, memory_methods};
 use crate::fork::Birth;
 use crate::view::View;
@@ -63,30 +63,30 @@ impl WritableFrame {
         frame.ok_or_else(|| self.gone())
     }
 
-    /// Publishes. While a device still writes, the interpreter is given up; a signal handler that raises meanwhile leaves
-    /// the slot here.
+    /// Publishes. While a device still writes, the interpreter is given up; of a signal handler that raises meanwhile the
+    /// caller gets the frame back.
     fn publish_settled(
         &self,
         py: Python<'_>,
         mut frame: FrameMut,
         description: Description<'_>,
-    ) -> PyResult<u64> {
-        if !frame.settle(Duration::ZERO).or_raise()? {
-            let mut settle = |time| frame.settle(time).map(|settled| settled.then_some(())).transpose();
-            match wait::in_slices(py, Wait::Forever, &mut settle) {
-                Ok(outcome) => outcome.unwrap_or(Ok(())).or_raise()?,
-                Err(raised) => {
-                    *self.frame.lock() = Some(frame);
-                    return Err(raised);
-                }
-            }
+    ) -> Result<PyResult<u64>, (FrameMut, PyErr)> {
+        let mut settle = |time| frame.settle(time).map(|settled| settled.then_some(())).transpose();
+        let settled = match settle(Duration::ZERO) {
+            None => wait::in_slices(py, Wait::Forever, &mut settle),
+            settled => Ok(settled),
+        };
+        match settled {
+            Ok(Some(Err(error))) => Ok(Err(raise(error))),
+            Ok(_) => Ok(frame.publish(description, Fence::Signaled).or_raise()),
+            Err(raised) => Err((frame, raised)),
         }
-        frame.publish(description, Fence::Signaled).or_raise()
     }
 
     fn gone(&self) -> PyErr {
         invalid(format!(
-            "slot {} is already published or cancelled; call producer.acquire() for the next frame",
+            "slot {} is already published or cancelled, or another thread publishes it; call producer.acquire() for the \
+             next frame",
             self.slot
         ))
     }
@@ -120,7 +120,8 @@ memory_methods! {
     ///
     /// shape: of this frame, in elements, when it is smaller than the stream's. timestamp: when the content was
     /// captured, in ns of time.monotonic_ns(). metadata: up to 256 bytes for the consumers. stream: must be None.
-    /// Waits for a device that still writes to the slot, until the producer is closed.
+    /// Waits for a device that still writes to the slot, until the producer is closed; Ctrl-C leaves the slot as it is
+    /// here, and a `with` block cancels it.
     ///
     /// Raises bips.InvalidArgument for a shape that doesn't fit the slot or metadata that is too long; the slot can
     /// be published still. Raises it too when the slot is published or cancelled already.
@@ -149,7 +150,10 @@ memory_methods! {
         })?;
         let shape = shape.map(|shape| self.shape_of(shape)).transpose()?;
         let description = Description { shape, timestamp, metadata };
-        self.publish_settled(py, self.take()?, description)
+        self.publish_settled(py, self.take()?, description).unwrap_or_else(|(frame, raised)| {
+            *self.frame.lock() = Some(frame);
+            Err(raised)
+        })
     }
 
     /// A file descriptor of the memory by which devices write to the slot, and where in it the slot begins: (fd, offset in
@@ -197,7 +201,9 @@ memory_methods! {
         };
         if kind.is_none() {
             self.birth.check()?;
-            self.publish_settled(kind.py(), frame, Description::new())?;
+            // What raises here ends the block as what raises in it.
+            let outcome = self.publish_settled(kind.py(), frame, Description::new());
+            outcome.unwrap_or_else(|(_cancelled, raised)| Err(raised))?;
         } else {
             frame.cancel();
         }

@@ -127,3 +127,14 @@ def test_ctrl_c_loses_nothing(producer: bips.Producer) -> None:
             slot.publish()
         finish()
         assert slot.publish() == 0
+
+
+def test_ctrl_c_cancels_a_block(directory: Path) -> None:
+    with bips.Producer("one", size=4096, slots=1, memory="udmabuf", directory=directory) as producer:
+        slot = producer.acquire(timeout=PATIENCE)
+        with device_writing(slot) as finish:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+            with pytest.raises(KeyboardInterrupt), slot:
+                pass
+            finish()
+            assert producer.acquire(timeout=PATIENCE).publish() == 0

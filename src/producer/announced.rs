@@ -4,29 +4,30 @@
 use super::{FrameMut, Producer};
 use crate::error::AcquireError;
 use crate::shm::Bell;
+use crate::signaler::bit;
 use crate::wait::Deadline;
 use std::time::Duration;
 
 impl Producer {
-    /// Why no slot can be had although consumers have given some back.
-    pub(super) fn explain_busy(&self) -> Option<String> {
+    /// Why there was no slot: consumers have them, and devices may still use those that nobody has. To ask changes nothing.
+    pub(super) fn explain_timeout(&self) -> String {
         if !self.inner.pool.is_announced() {
-            return None;
+            return self.inner.explain_full();
         }
-        // Each is taken for a moment, or another thread of ours could begin with it at the same time.
-        let is_busy = |slot: &u32| {
-            let unused = self.inner.look_at_unused(*slot).unwrap_or_default();
-            unused && matches!(FrameMut::new(self.inner.clone(), *slot).begin(Duration::ZERO), Ok(false))
-        };
+        let unused = self.inner.unused().unwrap_or_default();
+        let is_busy = |slot: &u32| unused & bit(*slot) != 0 && self.inner.pool.is_busy(*slot);
         let busy: Vec<_> = (0..self.slots()).filter(is_busy).map(|slot| slot.to_string()).collect();
-        (!busy.is_empty()).then(|| {
-            let (slots, them) = if busy.len() == 1 { ("slot", "it") } else { ("slots", "them") };
+        let (slots, them) = if busy.len() == 1 { ("slot", "it") } else { ("slots", "them") };
+        let (list, name) = (busy.join(", "), &self.inner.name);
+        if busy.is_empty() {
+            self.inner.explain_full()
+        } else if unused.count_ones() == self.slots() {
             format!(
-                "no consumer has {slots} {} of {}, but a device still uses {them}; wait longer, or look after the device",
-                busy.join(", "),
-                self.inner.name
+                "no consumer has {slots} {list} of {name}, but a device still uses {them}; wait longer, or look after the device"
             )
-        })
+        } else {
+            format!("a device still uses {slots} {list} of {name}, and {}", self.inner.explain_full())
+        }
     }
 
     #[cold]

@@ -4,6 +4,7 @@ use super::inner::Inner;
 use crate::fence::Fence;
 use crate::handle::{Access, ExternalHandle};
 use crate::shm::{Bell, WritableSlot};
+use crate::wait::Wait;
 use crate::{Content, Description, Error, Result};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -21,15 +22,13 @@ pub struct FrameMut {
     holds: bool,
     /// Whether the CPU's access has begun and must end before the lease does.
     announced: bool,
-    /// Whether nothing that devices wrote is still to be waited for.
-    settled: bool,
 }
 
 impl FrameMut {
     /// For a slot that `look` has just given out.
     pub(super) fn new(inner: Arc<Inner>, slot: u32) -> Self {
         let memory = WritableSlot::acquired(inner.pool.slot(slot));
-        Self { inner, memory, slot, holds: true, announced: false, settled: false }
+        Self { inner, memory, slot, holds: true, announced: false }
     }
 
     /// Begins the CPU's access, where that must be announced. `Ok(false)` if a device still uses it after `timeout`.
@@ -39,11 +38,11 @@ impl FrameMut {
     }
 
     fn end(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.announced) {
-            self.inner.pool.end(self.slot, Access::Write)
-        } else {
-            Ok(())
+        if self.announced {
+            self.inner.pool.end(self.slot, Access::Write)?;
+            self.announced = false; // only now: what did not end must not be published
         }
+        Ok(())
     }
 
     /// Index of the slot in its pool.
@@ -115,14 +114,12 @@ impl FrameMut {
         if self.inner.is_forked() {
             return Err(Error::forked());
         }
-        self.settled = false;
         self.end()
     }
 
-    /// Waits until publishing waits for nothing: the CPU's part ends, and what devices still write is waited for at most
-    /// `timeout`, where consumers can't do that themselves. Whether it is so then. [`FrameMut::publish`] does it too,
-    /// for whom has nothing else to do meanwhile; afterwards the slot is not to be written to. For other memory it is
-    /// nothing.
+    /// Ends the CPU's part, as [`FrameMut::for_device`] does, and waits at most `timeout` until publishing waits for nothing:
+    /// for what devices still write, where consumers can't wait for that themselves. Whether it is so then.
+    /// [`FrameMut::publish`] does it too, for whom has nothing else to do meanwhile. For other memory it is nothing.
     ///
     /// # Errors
     /// `Closed` while there is still something to wait for; what the system reports; `Forked`.
@@ -131,11 +128,17 @@ impl FrameMut {
             return Err(Error::forked());
         }
         self.end()?;
-        self.settled = self.settled || self.inner.pool.settle(self.slot, timeout)?;
-        if !self.settled {
+        let deadline = Wait::For(timeout).deadline();
+        loop {
+            let left = deadline.left_at_most(Bell::RECHECK);
+            if self.inner.pool.settle(self.slot, left.unwrap_or_default())? {
+                return Ok(true);
+            }
             self.inner.refuse_closed()?;
+            if left.is_none() {
+                return Ok(false);
+            }
         }
-        Ok(self.settled)
     }
 
     /// A further hold on the slot: while it lives, the slot is not taken again, published or not.
@@ -160,7 +163,7 @@ impl FrameMut {
         while !ready.wait_for(Bell::RECHECK)? {
             self.inner.refuse_closed()?;
         }
-        while !self.settle(Bell::RECHECK)? {}
+        while !self.settle(Duration::MAX)? {}
         self.holds = false;
         self.inner.publish(self.slot, &description)
     }

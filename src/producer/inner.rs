@@ -165,14 +165,14 @@ impl Inner {
         })
     }
 
-    /// The same, giving up no frame for it and putting nobody out.
-    pub(super) fn look_at_unused(&self, slot: u32) -> Result<bool, AcquireError> {
-        self.scanned(|publisher| publisher.acquire_unused(slot))
-    }
-
     /// The slots that could be acquired now.
     pub(super) fn free(&self) -> Result<u64, AcquireError> {
         self.scanned(Publisher::free)
+    }
+
+    /// Those of them for which no frame would be given up.
+    pub(super) fn unused(&self) -> Result<u64, AcquireError> {
+        self.scanned(Publisher::unused)
     }
 
     /// What a look at all seats found, once those are gone that say nonsense.

@@ -69,7 +69,8 @@ impl Producer {
     /// process has acquired: [`FrameMut::bytes_mut`] and [`Frame::bytes`](crate::Frame::bytes) rely on it.
     ///
     /// [`create`](ProducerBuilder::create) refuses, with `InvalidArgument`: buffers that are not what they were said to be,
-    /// too small, of no whole pages, or the same as another; see also [`ForeignBuffer::memfd`].
+    /// too small, of no whole pages, or the same as another; parts of one dma-buf, too, since the CPU's access is announced for
+    /// all of it. See also [`ForeignBuffer::memfd`].
     pub fn adopt(name: impl Into<String>, buffers: Vec<ForeignBuffer>) -> ProducerBuilder {
         ProducerBuilder::new(name.into()).adopted(buffers)
     }
@@ -124,9 +125,7 @@ impl Producer {
             return Error::forked();
         }
         match error {
-            AcquireError::Timeout => {
-                Error::new(error.kind(), self.explain_busy().unwrap_or_else(|| self.inner.explain_full()))
-            }
+            AcquireError::Timeout => Error::new(error.kind(), self.explain_timeout()),
             AcquireError::Memory => self.inner.pool.explain_trouble(self.inner.name.as_str()),
             AcquireError::Closed => Error::new(
                 error.kind(),

@@ -69,14 +69,10 @@ impl<P> Publisher<P> {
         Acquired::Full
     }
 
-    /// Takes this very slot if nobody has it; a frame that is unread stays so.
-    pub(crate) fn acquire_unused(&mut self, slot: u32) -> Result<bool, SeatId> {
-        self.look_over()?;
-        let unused = self.known_free & bit(slot) != 0;
-        if unused {
-            self.take(slot);
-        }
-        Ok(unused)
+    /// The slots that nobody has, nor as an unread frame; bit i is slot i.
+    pub(crate) fn unused(&mut self) -> Result<u64, SeatId> {
+        let busy = self.scan()?;
+        Ok(!(busy.firm | busy.unread) & mask(self.slots))
     }
 
     /// The slots that an acquire could take as things are, evictions included; bit i is slot i.

@@ -51,8 +51,11 @@ pub(super) fn check(len: u64) -> Result<()> {
 }
 
 fn check_machine(len: u64, room: impl Fn(&Machine) -> (u64, String)) -> Result<()> {
+    if len < SMALL {
+        return Ok(());
+    }
     match machine().as_ref().map(room) {
-        Some((room, why)) if len >= SMALL && len > room => Err(too_large(len, &why)),
+        Some((room, why)) if len > room => Err(too_large(len, &why)),
         _ => Ok(()),
     }
 }

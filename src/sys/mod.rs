@@ -2,6 +2,7 @@
 
 pub(crate) mod aside;
 mod clock;
+mod descriptor;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod limits;
@@ -12,6 +13,7 @@ mod segment;
 pub(crate) mod socket;
 
 pub(crate) use clock::Clock;
+pub use descriptor::Descriptor;
 pub use fork::{PerProcess, process_number};
 pub use limits::{check_uncharged, check_unswappable};
 pub use map::Mapping;

@@ -122,8 +122,12 @@ impl Segment {
         if !seals.contains(SealFlag::F_SEAL_SEAL) {
             seal(&fd, closing(sharing))?;
         }
-        // Again: only now can its maker take nothing out of it.
-        backed(fd.as_fd(), len)?;
+        // Again: of one that is sealed against writers only now can nothing be taken out.
+        backed(fd.as_fd(), len).map_err(|_| {
+            Error::invalid(
+                "this memfd can't be published from: its maker took memory out of it while it was adopted",
+            )
+        })?;
         Ok(Self { mapping, fd: Some(fd), huge: false })
     }
 
@@ -265,7 +269,7 @@ fn not_adopted<T>(what: &str) -> Result<T> {
     Err(Error::invalid(format!("this memfd can't be published from: {what}")))
 }
 
-/// The seals of a memfd with small pages. They are asked for first: the kernel says by itself that any other file has none,
+/// The seals of a memfd with small pages. They are asked for first: the kernel says by itself that files not in its own memory have none,
 /// and a file's own file system can be a program that never answers.
 fn seals_of_adopted(fd: BorrowedFd<'_>) -> Result<SealFlag> {
     let on_tmpfs = || {

@@ -210,6 +210,10 @@ impl CpuAccess for Announced {
         self.calls.enter(Operation::End)
     }
 
+    fn is_idle(&self, _offset: u64, _access: Access) -> Result<bool> {
+        Ok(self.calls.busy.load(Relaxed) & self.bits() == 0)
+    }
+
     fn settle(&self, _offset: u64, timeout: Duration) -> Result<()> {
         self.calls.enter(Operation::Settle)?;
         self.wait_idle(Some(timeout))
@@ -217,11 +221,14 @@ impl CpuAccess for Announced {
 }
 
 impl Announced {
+    fn bits(&self) -> u64 {
+        self.slot.map_or(u64::MAX, |slot| 1 << slot)
+    }
+
     /// Devices write here: they keep everybody off, at both ends of the stream.
     fn wait_idle(&self, timeout: Option<Duration>) -> Result<()> {
-        let slots = self.slot.map_or(u64::MAX, |slot| 1 << slot);
         let until = timeout.map(|timeout| Instant::now() + timeout);
-        while self.calls.busy.load(Relaxed) & slots != 0 {
+        while self.calls.busy.load(Relaxed) & self.bits() != 0 {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(Error::new(ErrorKind::Timeout, "a device uses the slot"));
             }

@@ -1,6 +1,7 @@
 //! A descriptor that is known to be a dma-buf.
 
 use crate::ioctl;
+use bips::sys::Descriptor;
 use bips::{Access, Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,7 +10,6 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Whence, lseek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 /// The file system that dma-bufs are files of, and nothing else.
 const DMA_BUF_MAGIC: FsType = FsType(0x444d_4142);
@@ -134,19 +134,9 @@ fn not_one(why: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("this descriptor is no dma-buf: {why}"))
 }
 
-/// Refuses whatever is no dma-buf, and asks no file system what it is: that can be a peer's program, which never answers.
-fn check(fd: BorrowedFd<'_>) -> Result<()> {
-    let info = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
-    let info = fs::read_to_string(info).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-            let file = "/proc/self/fdinfo, which would say what it is, can't be read";
-            let hint = "mount /proc here, and let the process be dumpable";
-            Error::new(ErrorKind::Unsupported, format!("{file} ({error}); {hint}"))
-        }
-        _ => Error::system("looking in /proc/self/fdinfo whether it is a dma-buf", error),
-    })?;
-    // From Linux 5.3, where the file system of them came too.
-    if !info.lines().any(|line| line.starts_with("exp_name:")) {
+/// Refuses whatever is no dma-buf, and asks no stranger's file system what it is.
+pub(crate) fn check(fd: BorrowedFd<'_>) -> Result<()> {
+    if Descriptor::look(fd)? != Descriptor::DmaBuf {
         return Err(not_one("it is some other file"));
     }
     match fstatfs(fd) {
@@ -194,5 +184,34 @@ pub(crate) fn wait_for(fd: BorrowedFd<'_>, event: PollFlags, timeout: Option<Dur
             Ok(_) => return Ok(true),
             Err(errno) => return Err(Error::system("waiting for a device", errno)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    /// That this process can't look is not what a peer did wrong.
+    #[test]
+    fn a_process_without_room_for_files_blames_nobody() {
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        // SAFETY: the child makes a few calls and ends; glibc makes malloc usable after fork.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+                setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+                let error = DmaBuf::sent(file, "the producer").unwrap_err();
+                let told = error.kind() == ErrorKind::System && error.to_string().contains("ulimit -n");
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(i32::from(!told)) }
+            }
+        };
+        assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+        let other = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(DmaBuf::sent(other.into(), "it").unwrap_err().kind(), ErrorKind::Protocol);
     }
 }

@@ -1,13 +1,17 @@
 //! Work of a device, as the kernel hands it from process to process: sync files.
 
-use crate::buffer::{flags, wait_for};
+use crate::buffer::{check, flags, wait_for};
 use crate::ioctl;
+use bips::sys::Descriptor;
 use bips::{Access, Error, ErrorKind, Fence, Result, Timeline};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// As the kernel calls such files.
+const KERNELS_NAME: &str = "anon_inode:sync_file";
 
 /// Work of a device that is done once: a sync file.
 #[derive(Debug)]
@@ -19,13 +23,18 @@ impl SyncFile {
     /// # Errors
     /// `InvalidArgument` for a descriptor of something else.
     pub fn new(fd: OwnedFd) -> Result<Self> {
+        let no = |why: &str| {
+            Error::new(ErrorKind::InvalidArgument, format!("this descriptor is no sync file: {why}"))
+        };
+        // Another file's own program would be asked below, and may never answer.
+        match Descriptor::look(fd.as_fd())? {
+            Descriptor::Other(name) if name == KERNELS_NAME => {}
+            _ => return Err(no("it is some other file")),
+        }
         let file = Self(fd);
         match file.status() {
             Ok(_) => Ok(file),
-            Err(errno) => Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("this descriptor is no sync file: {errno}"),
-            )),
+            Err(errno) => Err(no(&errno.to_string())),
         }
     }
 
@@ -35,6 +44,7 @@ impl SyncFile {
     /// # Errors
     /// `Unsupported` before Linux 6.0; `InvalidArgument` for what is no dma-buf.
     pub fn of(dma_buf: impl AsFd, access: Access) -> Result<Self> {
+        check(dma_buf.as_fd())?;
         let mut call = ioctl::SyncFileOf { flags: flags(access), fd: -1 };
         // SAFETY: the kernel reads and writes eight bytes, which live as long as the call.
         unsafe { ioctl::dma_buf_export_sync_file(dma_buf.as_fd().as_raw_fd(), &raw mut call) }
@@ -48,6 +58,7 @@ impl SyncFile {
     /// # Errors
     /// As [`SyncFile::of`].
     pub fn attach(&self, dma_buf: impl AsFd, access: Access) -> Result<()> {
+        check(dma_buf.as_fd())?;
         let call = ioctl::SyncFileOf { flags: flags(access), fd: self.0.as_raw_fd() };
         // SAFETY: the kernel reads eight bytes, which live as long as the call.
         unsafe { ioctl::dma_buf_import_sync_file(dma_buf.as_fd().as_raw_fd(), &raw const call) }

@@ -113,9 +113,9 @@ impl DmaHeap {
     pub(crate) fn buffers(&self, len: u64, count: u32) -> Result<Vec<DmaBuf>> {
         let total = len.saturating_mul(count.into());
         let (heap, device) = self.open()?;
-        // These take any page of the machine and have no limit of their own: for too much the kernel kills. Others have
-        // their own memory, and say what it has.
-        if heap.starts_with(SYSTEM) {
+        // Most take any page of the machine and have no limit of their own: for too much the kernel kills. Those with
+        // memory of their own say what it has.
+        if !is_contiguous(&heap) {
             check_uncharged(total)?;
         }
         let buffer = |_| -> Result<DmaBuf> {
@@ -227,14 +227,18 @@ fn heaps_in(directory: &Path) -> Vec<String> {
 /// one that the CPU and its caches can use.
 fn choose(heaps: &[String]) -> Option<&str> {
     let names = || heaps.iter().map(String::as_str);
-    let contiguous = |name: &str| name.contains("cma") || name == "reserved";
     // Uncached: every read by the CPU is slow. The others the CPU may not see at all.
     let special = ["uncached", "secure", "protected", "restricted"];
     let usual = |name: &str| !special.iter().any(|word| name.contains(word));
     names()
         .find(|name| *name == SYSTEM)
-        .or_else(|| names().find(|name| contiguous(name) && usual(name)))
+        .or_else(|| names().find(|name| is_contiguous(name) && usual(name)))
         .or_else(|| names().find(|name| usual(name)))
+}
+
+/// Whether its memory was set apart when the machine started.
+fn is_contiguous(name: &str) -> bool {
+    name.contains("cma") || name == "reserved"
 }
 
 fn list(heaps: &[String]) -> String {

@@ -24,11 +24,13 @@ impl DmaBufMemory {
         let len = usize::try_from(buffer.len())
             .map_err(|_| Error::new(ErrorKind::Unsupported, "a dma-buf larger than the address space"))?;
         // A dma-buf keeps its size, and the kernel refuses to map beyond it.
-        let mapping = Mapping::new(&buffer, len, access == Access::Write, false).map_err(|error| {
-            Error::new(
+        let mapping = Mapping::new(&buffer, len, access == Access::Write, false).map_err(|error| match error.kind() {
+            // This process's trouble, not the buffer's.
+            ErrorKind::OutOfMemory => error,
+            _ => Error::new(
                 ErrorKind::Unsupported,
                 format!("the CPU can't map this dma-buf: {error}; only a device can use it, or it is to be read only"),
-            )
+            ),
         })?;
         Ok(Self { mapping, buffer, access })
     }
@@ -125,5 +127,9 @@ impl CpuAccess for DmaBufMemory {
 
     fn end(&self, _offset: u64, access: Access) -> Result<()> {
         self.buffer.end(access)
+    }
+
+    fn is_idle(&self, _offset: u64, access: Access) -> Result<bool> {
+        self.buffer.wait_idle(access, Some(Duration::ZERO))
     }
 }

@@ -164,6 +164,10 @@ impl CpuAccess for Covered {
         self.buffer(offset)?.end(access)
     }
 
+    fn is_idle(&self, offset: u64, access: Access) -> Result<bool> {
+        self.buffer(offset)?.wait_idle(access, Some(Duration::ZERO))
+    }
+
     /// Consumers have no dma-buf to ask. So what a device still writes is waited for here, and seen by all CPUs then.
     fn settle(&self, offset: u64, timeout: Duration) -> Result<()> {
         let buffer = self.buffer(offset)?;

@@ -160,7 +160,7 @@ impl Reservation<'_> {
     pub(super) fn fill(self, buffers: &[impl AsFd], slot_bytes: u64) -> Result<()> {
         // At one go: whoever counts meanwhile would count twice what is registered and still reserved.
         let mut book = self.ledger.book();
-        let Some(Entry { client, .. }) = book.entries.remove(&self.entry) else { return Ok(()) };
+        let Entry { client, .. } = book.entries.remove(&self.entry).expect("reserved until now");
         for buffer in buffers {
             let id = book.next;
             book.next += 1;
@@ -224,22 +224,24 @@ mod tests {
     /// Neither more than there is, nor anything that is on its way between the two.
     #[test]
     fn nobody_sees_a_pool_counted_twice() {
-        let ledger = Ledger::new(LIMITS).unwrap();
-        let over = AtomicBool::new(false);
+        let (ledger, over) = (&Ledger::new(LIMITS).unwrap(), &AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let looker = scope.spawn(|| {
-                let mut most = 0;
+            let (begun, may_fill) = std::sync::mpsc::channel();
+            let looker = scope.spawn(move || {
+                let mut most = ledger.in_use().unwrap().1;
+                begun.send(()).unwrap();
                 while !over.load(SeqCst) {
                     most = most.max(ledger.in_use().unwrap().1);
                 }
                 most
             });
+            may_fill.recv().unwrap();
             for _ in 0..300 {
                 let buffers: Vec<OwnedFd> = (0..6).map(|_| EventFd::new().unwrap().into()).collect();
                 ledger.reserve((1, 1000), 6, 4096).unwrap().fill(&buffers, 4096).unwrap();
             }
             over.store(true, SeqCst);
-            assert_eq!(looker.join().unwrap(), 6);
+            assert!(looker.join().unwrap() <= 6);
         });
     }
 

@@ -184,7 +184,7 @@ fn check_memfd(memfd: BorrowedFd<'_>, slots: u32, slot_bytes: u64) -> Result<()>
     let bad = |what: &str| {
         Err(Error::new(ErrorKind::InvalidArgument, format!("the broker takes no memfd that {what}")))
     };
-    // First: only a memfd has seals, and the file system of another file can be a program that never answers.
+    // First: only files in the kernel's own memory have seals, and the file system of another file can be a program that never answers.
     let Ok(seals) = fcntl(memfd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain) else {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
