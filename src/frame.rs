@@ -1,6 +1,6 @@
 //! A leased frame, as a consumer holds it.
 
-use crate::backend::BackendInfo;
+use crate::backend::{Allocation, BackendInfo};
 use crate::describe::{DType, Described, Fourcc, Plane};
 use crate::fence::Fence;
 use crate::handle::Access;
@@ -151,12 +151,19 @@ impl Frame {
     /// # Errors
     /// `Unsupported` where the memory has none to give; `Forked`.
     pub fn fd(&self) -> Result<(OwnedFd, u64)> {
+        let allocation = self.allocation()?;
+        Ok((allocation.memory.export()?.into_fd(), allocation.offset))
+    }
+
+    /// The memory that the slot is a part of, for those who know its kind: see the backends.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn allocation(&self) -> Result<&Allocation> {
         if !self.is_ours() {
             return Err(Error::forked());
         }
-        let allocation = self.slot.attachment.pool.slot(self.taken.slot).allocation();
-        let (_, fd, _) = allocation.memory.export()?.into_wire();
-        Ok((fd, allocation.offset))
+        Ok(self.slot.attachment.pool.slot(self.taken.slot).allocation())
     }
 
     /// Gives the slot back once `done`, however long that takes: until then it is not the producer's. Dropping the frame does

@@ -1,5 +1,6 @@
 //! Handles with which one process lets another reach its memory.
 
+use crate::backend::DeviceId;
 use crate::{Error, ErrorKind, Result};
 use std::os::fd::OwnedFd;
 
@@ -21,6 +22,35 @@ pub enum ExternalHandle {
         /// Its size in bytes.
         len: u64,
     },
+    /// Memory of a GPU driver, which only that driver knows how to open.
+    OpaqueFd {
+        /// What the driver gave.
+        fd: OwnedFd,
+        /// Bytes of the memory.
+        len: u64,
+        /// Where it can be opened.
+        origin: Origin,
+    },
+}
+
+/// Where opaque memory is from. Only the same driver of the same device can open it, and it must be told the memory's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The device, as Vulkan's `deviceUUID`.
+    pub device: DeviceId,
+    /// The driver and its version, as Vulkan's `driverUUID`.
+    pub driver: DeviceId,
+    /// Index of the memory's type in the driver's list.
+    pub memory_type: u32,
+}
+
+/// A handle on its way: all of it but the descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WireHandle {
+    pub(crate) tag: u32,
+    pub(crate) len: u64,
+    /// Of opaque memory.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// What a holder of memory may do with it.
@@ -35,12 +65,16 @@ pub enum Access {
 impl ExternalHandle {
     const MEMFD: u32 = 1;
     const DMA_BUF: u32 = 2;
+    /// Its [`Origin`] follows at the end of the message.
+    pub(crate) const OPAQUE_FD: u32 = 3;
 
     /// The handle that arrived in a message; the tag says what the descriptor is.
-    pub(crate) fn from_wire(tag: u32, fd: OwnedFd, len: u64) -> Result<Self> {
-        match tag {
-            Self::MEMFD => Ok(Self::Memfd { fd, len }),
-            Self::DMA_BUF => Ok(Self::DmaBuf { fd, len }),
+    pub(crate) fn from_wire(wire: &WireHandle, fd: OwnedFd) -> Result<Self> {
+        let WireHandle { tag, len, origin } = *wire;
+        match (tag, origin) {
+            (Self::MEMFD, None) => Ok(Self::Memfd { fd, len }),
+            (Self::DMA_BUF, None) => Ok(Self::DmaBuf { fd, len }),
+            (Self::OPAQUE_FD, Some(origin)) => Ok(Self::OpaqueFd { fd, len, origin }),
             _ => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -50,12 +84,19 @@ impl ExternalHandle {
         }
     }
 
-    /// Tag, descriptor and length, as a message carries them.
-    pub(crate) fn into_wire(self) -> (u32, OwnedFd, u64) {
-        match self {
-            Self::Memfd { fd, len } => (Self::MEMFD, fd, len),
-            Self::DmaBuf { fd, len } => (Self::DMA_BUF, fd, len),
-        }
+    /// What a message carries, and its descriptor.
+    pub(crate) fn into_wire(self) -> (WireHandle, OwnedFd) {
+        let (tag, fd, len, origin) = match self {
+            Self::Memfd { fd, len } => (Self::MEMFD, fd, len, None),
+            Self::DmaBuf { fd, len } => (Self::DMA_BUF, fd, len, None),
+            Self::OpaqueFd { fd, len, origin } => (Self::OPAQUE_FD, fd, len, Some(origin)),
+        };
+        (WireHandle { tag, len, origin }, fd)
+    }
+
+    /// The descriptor alone.
+    pub fn into_fd(self) -> OwnedFd {
+        self.into_wire().1
     }
 }
 

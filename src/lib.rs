@@ -82,7 +82,7 @@ pub use error::{AcquireError, Error, ErrorKind, ReceiveError, Result};
 pub use fence::{Fence, Timeline};
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use frame::{Frame, PrivateView};
-pub use handle::{Access, ExternalHandle, ForeignBuffer, ForeignKind};
+pub use handle::{Access, ExternalHandle, ForeignBuffer, ForeignKind, Origin};
 pub use plan::{Planned, Registry};
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use producer::{FrameMut, OnStall, Producer, ProducerBuilder, ProducerStats, SlotHold};

@@ -1,8 +1,8 @@
 //! The slots of one stream, mapped.
 
 use crate::backend::{Allocation, BackendInfo, Memory, PrivateMapping};
-use crate::handle::Access;
-use crate::session::{MemoryEntry, SlotEntry, Welcome};
+use crate::handle::{Access, WireHandle};
+use crate::session::{SlotEntry, Welcome};
 use crate::shm::SlotMemory;
 use crate::{Error, ErrorKind, Result};
 use std::os::fd::OwnedFd;
@@ -80,12 +80,12 @@ impl Pool {
     }
 
     /// What a consumer must be sent: the memory objects, and where each slot lies in them.
-    pub(crate) fn export(&self) -> Result<(Vec<MemoryEntry>, Vec<SlotEntry>, Vec<OwnedFd>)> {
+    pub(crate) fn export(&self) -> Result<(Vec<WireHandle>, Vec<SlotEntry>, Vec<OwnedFd>)> {
         let mut memories = Vec::new();
         let mut fds = Vec::new();
         for object in &self.objects {
-            let (tag, fd, len) = object.memory.export()?.into_wire();
-            memories.push(MemoryEntry { tag, len });
+            let (memory, fd) = object.memory.export()?.into_wire();
+            memories.push(memory);
             fds.push(fd);
         }
         let slots = (0..self.slots.len())

@@ -1,6 +1,7 @@
 //! A slot being written.
 
 use super::inner::Inner;
+use crate::backend::Allocation;
 use crate::fence::Fence;
 use crate::handle::{Access, ExternalHandle};
 use crate::shm::{Bell, WritableSlot};
@@ -87,11 +88,19 @@ impl FrameMut {
     /// # Errors
     /// `Unsupported` where the memory has none to give; `Forked`.
     pub fn handle(&self) -> Result<(ExternalHandle, u64)> {
+        let allocation = self.allocation()?;
+        allocation.memory.export_to_device(allocation.offset)
+    }
+
+    /// The memory that the slot is a part of, for those who know its kind: see the backends.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn allocation(&self) -> Result<&Allocation> {
         if self.inner.is_forked() {
             return Err(Error::forked());
         }
-        let allocation = self.inner.pool.slot(self.slot).allocation();
-        allocation.memory.export_to_device(allocation.offset)
+        Ok(self.inner.pool.slot(self.slot).allocation())
     }
 
     /// The descriptor of that handle.
@@ -100,8 +109,7 @@ impl FrameMut {
     /// As [`FrameMut::handle`].
     pub fn fd(&self) -> Result<(OwnedFd, u64)> {
         let (handle, offset) = self.handle()?;
-        let (_, fd, _) = handle.into_wire();
-        Ok((fd, offset))
+        Ok((handle.into_fd(), offset))
     }
 
     /// Gives the slot to a device, which writes the frame instead of the CPU: from here until it is published

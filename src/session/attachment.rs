@@ -196,7 +196,7 @@ fn seat(
     let access = if welcome.writable { Access::Write } else { Access::Read };
     let memories = fds
         .zip(&welcome.memories)
-        .map(|(fd, memory)| backend.import(ExternalHandle::from_wire(memory.tag, fd, memory.len)?, access))
+        .map(|(fd, memory)| backend.import(ExternalHandle::from_wire(memory, fd)?, access))
         .collect::<Result<Vec<_>>>()?;
     let pool = Pool::import(&memories, &welcome, backend.info(), access)?;
     let slots = welcome.slots.len() as u32;

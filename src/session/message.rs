@@ -3,6 +3,7 @@
 use super::codec::{Reader, Writer};
 use crate::backend::DeviceId;
 use crate::describe::{Content, DESCRIPTION_WORDS, Described};
+use crate::handle::{ExternalHandle, Origin, WireHandle};
 use crate::signaler::Policy;
 use crate::sys::PAGE;
 use crate::{Error, ErrorKind, MAX_SLOTS, OnStall, PROTOCOL, Result};
@@ -50,16 +51,9 @@ pub(crate) struct Welcome {
     pub(crate) device: DeviceId,
     pub(crate) content: Content,
     /// The memory objects, in the order of their descriptors.
-    pub(crate) memories: Vec<MemoryEntry>,
+    pub(crate) memories: Vec<WireHandle>,
     /// Where each slot lies.
     pub(crate) slots: Vec<SlotEntry>,
-}
-
-/// A memory object: what its descriptor is, and its length in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MemoryEntry {
-    pub(crate) tag: u32,
-    pub(crate) len: u64,
 }
 
 /// Where a slot lies: in which memory object, and from which byte.
@@ -290,6 +284,9 @@ impl Welcome {
         for slot in &self.slots {
             writer.u32(slot.memory).u64(slot.offset);
         }
+        for origin in self.memories.iter().filter_map(|memory| memory.origin) {
+            writer.raw(&origin.device.0).raw(&origin.driver.0).u32(origin.memory_type).u32(0);
+        }
         writer.finish()
     }
 
@@ -315,7 +312,7 @@ impl Welcome {
         }
         let mut memories = Vec::with_capacity(memory_count as usize);
         for _ in 0..memory_count {
-            memories.push(MemoryEntry { tag: reader.u32()?, len: reader.u64()? });
+            memories.push(WireHandle { tag: reader.u32()?, len: reader.u64()?, origin: None });
         }
         let mut slots = Vec::with_capacity(slot_count as usize);
         for _ in 0..slot_count {
@@ -326,6 +323,14 @@ impl Welcome {
                 return Err(nonsense("slots outside its memory, or between pages"));
             }
             slots.push(slot);
+        }
+        for memory in memories.iter_mut().filter(|memory| memory.tag == ExternalHandle::OPAQUE_FD) {
+            let mut id = || -> Result<_> {
+                Ok(DeviceId(reader.take(16)?.try_into().expect("sixteen bytes were taken")))
+            };
+            let (device, driver) = (id()?, id()?);
+            let (memory_type, _reserved) = (reader.u32()?, reader.u32()?);
+            memory.origin = Some(Origin { device, driver, memory_type });
         }
         let (writable, expels, watches) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         Ok(Self {
@@ -450,7 +455,7 @@ mod tests {
             kind: "memfd".into(),
             device: DeviceId::default(),
             content: Content::tensor(DType::U8, &[10, 10]).unwrap(),
-            memories: vec![MemoryEntry { tag: 1, len: 16384 }],
+            memories: vec![WireHandle { tag: 1, len: 16384, origin: None }],
             slots: (0..4).map(|i| SlotEntry { memory: 0, offset: i * 4096 }).collect(),
         }
     }
@@ -500,7 +505,12 @@ mod tests {
         ] {
             assert_eq!(Request::decode(&request.encode()).unwrap(), request);
         }
+        let origin = Origin { device: DeviceId([1; 16]), driver: DeviceId([2; 16]), memory_type: 3 };
+        let opaque = |len| WireHandle { tag: ExternalHandle::OPAQUE_FD, len, origin: Some(origin) };
+        let mut mixed = welcome();
+        mixed.memories.extend([opaque(4096), opaque(8192)]);
         for reply in [
+            Reply::Welcome(mixed),
             Reply::Welcome(welcome()),
             Reply::Info(info()),
             Reply::Refused(ErrorKind::NameTaken, "no".into()),

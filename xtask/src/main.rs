@@ -1,5 +1,6 @@
 //! The project's own commands, as programs instead of instructions: `cargo xtask --help`.
 
+mod apt;
 mod bench;
 mod ci;
 mod demo;

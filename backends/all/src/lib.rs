@@ -34,6 +34,9 @@ pub fn registry_in(directory: Option<&std::path::Path>) -> Registry {
     let registry = registry
         .with(std::sync::Arc::new(bips_drm::Drm::new()))
         .with(std::sync::Arc::new(bips_drm::Gbm::new()));
+    // For who names it, or has no other memory that a GPU uses.
+    #[cfg(feature = "vulkan")]
+    let registry = registry.with(std::sync::Arc::new(bips_vulkan::Vulkan::new()));
     registry
 }
 

@@ -2,7 +2,8 @@
 
 use super::{assert_printable, assert_tellable, description};
 use crate::backend::DeviceId;
-use crate::session::{ConsumerInfo, MemoryEntry, Reply, Request, SlotEntry, StreamInfo, Welcome};
+use crate::handle::{ExternalHandle, Origin, WireHandle};
+use crate::session::{ConsumerInfo, Reply, Request, SlotEntry, StreamInfo, Welcome};
 use crate::signaler::Policy;
 use crate::sys::PAGE;
 use crate::sys::socket::MAX_MESSAGE;
@@ -123,6 +124,14 @@ pub(super) fn reply_seeds() -> Vec<Vec<u8>> {
     replies.iter().map(Reply::encode).collect()
 }
 
+fn memory(opaque: bool, len: u64) -> WireHandle {
+    if !opaque {
+        return WireHandle { tag: 1, len, origin: None };
+    }
+    let origin = Origin { device: DeviceId([7; 16]), driver: DeviceId([8; 16]), memory_type: 3 };
+    WireHandle { tag: ExternalHandle::OPAQUE_FD, len, origin: Some(origin) }
+}
+
 fn welcome(content: Content, slots: u32, memories: u32) -> Welcome {
     let slot_bytes = 4 * PAGE;
     let each = slots / memories;
@@ -137,7 +146,7 @@ fn welcome(content: Content, slots: u32, memories: u32) -> Welcome {
         kind: "memfd".into(),
         device: DeviceId::default(),
         content,
-        memories: vec![MemoryEntry { tag: 1, len: u64::from(each) * slot_bytes }; memories as usize],
+        memories: vec![memory(slots == 64, u64::from(each) * slot_bytes); memories as usize],
         slots: (0..slots)
             .map(|slot| SlotEntry { memory: slot / each, offset: u64::from(slot % each) * slot_bytes })
             .collect(),

@@ -50,6 +50,10 @@ pub fn refuses_foreign_handles(backend: Subject) {
             change(&mut fd, &mut len);
             ExternalHandle::DmaBuf { fd, len }
         }
+        ExternalHandle::OpaqueFd { mut fd, mut len, origin } => {
+            change(&mut fd, &mut len);
+            ExternalHandle::OpaqueFd { fd, len, origin }
+        }
         other => panic!("teach this case how to damage {other:?}"),
     };
     for handle in [damage(&|fd, _| *fd = null()), damage(&|_, len| *len += 4096), damage(&|_, len| *len = 0)]

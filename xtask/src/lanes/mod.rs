@@ -6,6 +6,7 @@ mod podman;
 mod pytest;
 mod skips;
 mod vm;
+mod vulkan;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -35,6 +36,8 @@ pub(crate) enum Lane {
     DmaBuf,
     /// Memory and timelines of DRM drivers, where the machine has some
     Drm,
+    /// Memory of Vulkan drivers, which are programs that play a device, under the validation layer
+    Vulkan,
     /// The `bips` program
     Cli,
     /// The Python package where no framework is installed but NumPy
@@ -73,7 +76,7 @@ const REQUIRE: &str = "BIPS_REQUIRE";
 /// What tests of several lanes use where it is, and `BIPS_REQUIRE` may name as well (`tests/common/skip.rs`).
 const DEVICES: [&str; 3] = ["camera", "dma-heap", "vgem"];
 /// These have a lane of their own.
-const APART: [&str; 5] = ["bips-memfd", "bips-dma-buf", "bips-drm", "bips-cli", "bips-python"];
+const APART: [&str; 6] = ["bips-memfd", "bips-dma-buf", "bips-drm", "bips-vulkan", "bips-cli", "bips-python"];
 
 impl Lane {
     fn run(self, workspace: &Workspace, skips: &Skips) -> Result<Outcome> {
@@ -82,6 +85,7 @@ impl Lane {
             Self::Memfd => package(workspace, skips, "bips-memfd"),
             Self::DmaBuf => package(workspace, skips, "bips-dma-buf"),
             Self::Drm => package(workspace, skips, "bips-drm"),
+            Self::Vulkan => vulkan::run(workspace, skips),
             Self::Cli => package(workspace, skips, "bips-cli"),
             Self::Python => pytest::run(workspace, Purpose::Core, skips),
             Self::Frameworks => pytest::run(workspace, Purpose::Frameworks, skips),

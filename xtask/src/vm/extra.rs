@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::apt::Apt;
 use super::kernel::{Kernel, UNFINISHED, lock};
 use super::tools::Tools;
+use crate::apt::Apt;
 use crate::step::logged;
 use crate::workspace::{Workspace, on_path};
 
@@ -73,7 +73,7 @@ fn indexed(kernel: &Kernel) -> bool {
 fn fetch(workspace: &Workspace, kernel: &Kernel, work: &Path) -> Result<(PathBuf, PathBuf)> {
     let suite = fs::read_to_string(kernel.folder.join("suite"))?;
     let apt = Apt::new(workspace, &work.join("apt"), suite.trim())?;
-    apt.update()?;
+    apt.update("ask Debian which kernel there is")?;
     let headers = format!("linux-headers-{}", kernel.release);
     let moved_on = || {
         let folder = kernel.folder.display();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::apt::Apt;
 use super::image;
 use super::tools::Tools;
+use crate::apt::Apt;
 use crate::step::{Progress, logged};
 use crate::workspace::Workspace;
 
@@ -131,7 +131,7 @@ fn fetch(workspace: &Workspace, tools: &Tools, cache: &Path) -> Result<Kernel> {
 /// The finished folder, within the one given.
 fn fetch_from(workspace: &Workspace, tools: &Tools, suite: &str, work: &Path) -> Result<PathBuf> {
     let apt = Apt::new(workspace, &work.join("apt"), suite)?;
-    apt.update()?;
+    apt.update("ask Debian which kernel there is")?;
     let image = newest(&apt.depends(PACKAGE)?)?;
     let Some(release) = image.strip_prefix("linux-image-") else { bail!("{image} is no kernel's package") };
     if version(release).is_none_or(|version| version < AT_LEAST) {

@@ -1,7 +1,6 @@
 //! `cargo xtask vm`: a command in a throw-away virtual machine with real drivers for shared buffers. For users:
 //! `hw-tests/vm/README.md`.
 
-mod apt;
 mod boot;
 mod extra;
 mod image;

@@ -16,20 +16,20 @@ const MIRROR: &str = "http://deb.debian.org/debian/";
 /// For one call. A kernel is 107 MB.
 const SECONDS: &str = "900";
 
-pub(super) struct Apt<'a> {
+pub(crate) struct Apt<'a> {
     workspace: &'a Workspace,
     folder: PathBuf,
 }
 
 impl<'a> Apt<'a> {
     /// Keeps all that apt needs for this release in a folder.
-    pub(super) fn new(workspace: &'a Workspace, folder: &Path, suite: &str) -> Result<Self> {
+    pub(crate) fn new(workspace: &'a Workspace, folder: &Path, suite: &str) -> Result<Self> {
         if on_path("apt-get").is_none() || on_path("dpkg-deb").is_none() {
-            bail!("there is no apt-get and dpkg-deb, which fetch and unpack the kernel");
+            bail!("there is no apt-get and dpkg-deb, which fetch and unpack Debian's packages");
         }
         if !Path::new(KEYRING).exists() {
             bail!(
-                "there is no {KEYRING}, which the kernel's origin is checked with: apt-get install debian-archive-keyring"
+                "there is no {KEYRING}, which the packages' origin is checked with: apt-get install debian-archive-keyring"
             );
         }
         for part in ["sources", "lists/partial", "cache/archives/partial"] {
@@ -43,21 +43,22 @@ impl<'a> Apt<'a> {
         let mirror = mirror(&targets);
         let source =
             format!("Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n");
-        fs::write(folder.join("sources/kernel.sources"), source)?;
+        fs::write(folder.join("sources/debian.sources"), source)?;
         Ok(Self { workspace, folder: folder.to_path_buf() })
     }
 
-    pub(super) fn update(&self) -> Result<()> {
-        logged("ask Debian which kernel there is", self.apt("apt-get").arg("update"), &self.log("update"))
+    /// `title` says what for.
+    pub(crate) fn update(&self, title: &str) -> Result<()> {
+        logged(title, self.apt("apt-get").arg("update"), &self.log("update"))
     }
 
     /// The packages that one needs.
-    pub(super) fn depends(&self, package: &str) -> Result<Vec<String>> {
+    pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
         Ok(depends(&self.record(package)?))
     }
 
     /// The newest version of a package.
-    pub(super) fn version(&self, package: &str) -> Result<String> {
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
         let record = self.record(package)?;
         let version = record.lines().find_map(|line| line.strip_prefix("Version: "));
         version.map(str::to_owned).with_context(|| format!("{package} has no version"))
@@ -69,7 +70,7 @@ impl<'a> Apt<'a> {
     }
 
     /// Fetches packages and unpacks them into a folder.
-    pub(super) fn unpack(&self, title: &str, packages: &[String], into: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, title: &str, packages: &[String], into: &Path) -> Result<()> {
         let archives = self.fetch(title, packages)?;
         for archive in archives {
             let mut unpack = Command::new("dpkg-deb");
@@ -116,7 +117,7 @@ impl<'a> Apt<'a> {
     }
 
     fn log(&self, step: &str) -> PathBuf {
-        self.workspace.log(&format!("vm-{step}"))
+        self.workspace.log(&format!("apt-{step}"))
     }
 }
 

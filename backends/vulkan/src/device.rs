@@ -1,0 +1,132 @@
+//! An opened device, with one queue.
+
+use crate::adapter::Adapter;
+use crate::descriptor::Signature;
+use crate::failure::failed;
+use crate::instance::Instance;
+use crate::memory::VulkanMemory;
+use ash::{khr, vk};
+use bips::sys::{PAGE, PerProcess};
+use bips::{Error, ErrorKind, Result};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// A device that bips has opened. All streams of a process on one device share it.
+pub struct Device {
+    pub(crate) raw: ash::Device,
+    pub(crate) memory_fd: khr::external_memory_fd::Device,
+    pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
+    pub(crate) adapter: Adapter,
+    queue: Mutex<vk::Queue>,
+    signature: OnceLock<Signature>,
+    // Last: it ends after the device.
+    instance: Arc<Instance>,
+}
+
+impl Device {
+    /// The process's, of this adapter.
+    pub(crate) fn of(instance: &Arc<Instance>, adapter: &Adapter) -> Result<Arc<Self>> {
+        static OPEN: PerProcess<Mutex<Vec<Weak<Device>>>> = PerProcess::new();
+        adapter.can_share()?;
+        let mut open = OPEN.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|device| device.strong_count() > 0);
+        let same =
+            |device: &Arc<Self>| Arc::ptr_eq(&device.instance, instance) && device.adapter.raw == adapter.raw;
+        if let Some(device) = open.iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(device);
+        }
+        let device = Arc::new(Self::open(instance.clone(), adapter.clone())?);
+        open.push(Arc::downgrade(&device));
+        Ok(device)
+    }
+
+    fn open(instance: Arc<Instance>, adapter: Adapter) -> Result<Self> {
+        let family = adapter.family.unwrap_or_default(); // asked for by `can_share`
+        let priorities = [1.0];
+        let queues =
+            [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&priorities)];
+        let extensions = [khr::external_memory_fd::NAME.as_ptr()];
+        let wanted =
+            vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions);
+        // SAFETY: the device has this queue family and extension (looked up); the structures live as long as the call.
+        let raw = unsafe { instance.raw().create_device(adapter.raw, &wanted, None) }
+            .map_err(|result| failed("vkCreateDevice", result).with("device", adapter.to_string()))?;
+        let memory_fd = khr::external_memory_fd::Device::new(instance.raw(), &raw);
+        // SAFETY: a device of this instance.
+        let memory = unsafe { instance.raw().get_physical_device_memory_properties(adapter.raw) };
+        // SAFETY: the queue that was asked for above.
+        let queue = unsafe { raw.get_device_queue(family, 0) };
+        let signature = OnceLock::new();
+        Ok(Self { raw, memory_fd, memory, adapter, queue: Mutex::new(queue), signature, instance })
+    }
+
+    /// The device's functions.
+    pub fn ash(&self) -> &ash::Device {
+        &self.raw
+    }
+
+    /// The instance it belongs to.
+    pub fn ash_instance(&self) -> &ash::Instance {
+        self.instance.raw()
+    }
+
+    /// Which device it is.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// The handle by which Vulkan knows the adapter.
+    pub fn physical_device(&self) -> vk::PhysicalDevice {
+        self.adapter.raw
+    }
+
+    /// The family of its queue, for command pools.
+    pub fn queue_family(&self) -> u32 {
+        self.adapter.family.unwrap_or_default()
+    }
+
+    /// Its queue, while nobody else submits.
+    pub fn queue(&self) -> MutexGuard<'_, vk::Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses in a forked child, where the driver's threads are missing.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_ours() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Forked,
+            "this Vulkan device was opened by the process this one was forked from; open the stream here",
+        ))
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.instance.is_ours()
+    }
+
+    /// What descriptors of this driver are, as one that it made shows.
+    pub(crate) fn signature(self: &Arc<Self>) -> Result<Signature> {
+        if let Some(signature) = self.signature.get() {
+            return Ok(signature.clone());
+        }
+        let (fd, bytes) = VulkanMemory::new(self, PAGE)?.sample()?;
+        let signature = Signature::of(&fd, bytes)?;
+        Ok(self.signature.get_or_init(|| signature).clone())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: memory and work hold an `Arc` of this, so all have ended; users' own objects are theirs to end before.
+            unsafe { self.raw.destroy_device(None) };
+        }
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({})", self.adapter)
+    }
+}
