@@ -139,6 +139,10 @@ impl Device {
             Errno::ENODEV => gone(&self.path),
             Errno::EBUSY => Error::system(&format!("{doing} of {at}"), errno)
                 .hint("another program captures from it; end that one, or let it publish the stream"),
+            Errno::ENOMEM => Error::system(&format!("{doing} of {at}"), errno).hint(
+                "its driver has no more memory for them: use fewer --slots or smaller frames, or give it more (`cma=` on the \
+                 kernel's command line, where it needs memory in one piece)",
+            ),
             _ => Error::system(&format!("{doing} of {at}"), errno),
         }
     }

@@ -3,6 +3,7 @@
 use crate::abi::{self, Zeros};
 use crate::target::inode;
 use crate::{Device, Layout, Slots, sys};
+use bips::sys::check_uncharged;
 use bips::{Error, ErrorKind, ForeignBuffer, Result};
 use nix::errno::Errno;
 use std::fs::File;
@@ -32,6 +33,9 @@ impl Device {
                  that has them in one piece (NV12 for NM12, YU12 for YM12), or --memory memfd",
             ));
         }
+        // Most drivers take the machine's memory, and the kernel kills for what it has not, not always this process.
+        let bytes: u64 = layout.memory.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
+        check_uncharged(bytes.saturating_mul(count.into()))?;
         let (granted, _) = self.request(abi::MEMORY_MMAP, count).map_err(|errno| match errno {
             Errno::EINVAL => Error::new(
                 ErrorKind::Unsupported,

@@ -254,6 +254,17 @@ mod own {
         common::assert_bars(&pixels, SIZE, "after the end");
     }
 
+    /// Its driver would ask the kernel, which kills somebody for it.
+    #[test]
+    fn more_than_the_machine_has_is_not_asked_for() {
+        let Some(vivid) = common::vivid() else { return };
+        let (camera, mut layout) = prepared(&vivid, "RGB3");
+        layout.memory = vec![(0, u32::MAX)];
+        let error = camera.lend(&layout, 32).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+        assert!(error.to_string().contains("use fewer slots"), "{error}");
+    }
+
     #[test]
     fn buffers_that_are_not_the_cameras_are_not_given_to_it() {
         let Some(vivid) = common::vivid() else { return };

@@ -39,7 +39,21 @@ impl Picture {
         };
         buffer.resize(frame.nbytes(), 0);
         frame.copy_to(0, &mut buffer);
-        Ok(Self { layout, width, height, planes, bytes: buffer })
+        let mut picture = Self { layout, width, height, planes, bytes: buffer };
+        picture.show_all();
+        Ok(picture)
+    }
+
+    /// A camera that writes pixels with room for alpha leaves zeros there: nobody would see anything of the picture.
+    fn show_all(&mut self) {
+        let Layout::Packed { pixel, channels, count: 4 } = self.layout else { return };
+        let is_clear = |y| {
+            let row = self.plane_row(0, y).unwrap_or_default();
+            row.chunks_exact(pixel).all(|pixel| pixel.get(channels[3]) == Some(&0))
+        };
+        if (0..self.height).all(is_clear) {
+            self.layout = Layout::Packed { pixel, channels, count: 3 };
+        }
     }
 
     /// 1 grey, 3 colours, 4 colours and alpha.
@@ -223,6 +237,22 @@ mod tests {
         assert_eq!(rows("XB24", vec![plane(0, 8, 1)], &bytes), [[1, 2, 3, 5, 6, 7]]);
         assert_eq!(rows("XR24", vec![plane(0, 8, 1)], &bytes), [[3, 2, 1, 7, 6, 5]]);
         assert_eq!(rows("BX24", vec![plane(0, 8, 1)], &bytes), [[2, 3, 4, 6, 7, 8]]);
+    }
+
+    /// What a camera leaves in the alpha of its pixels is not what anybody wants to see, unless it is something.
+    #[test]
+    fn a_picture_that_would_be_invisible_has_no_alpha() {
+        let of = |bytes: [u8; 8]| {
+            let planes = vec![plane(0, 8, 1)];
+            let (layout, width, height) = image_layout("AR24", &planes).unwrap();
+            let mut picture = Picture { layout, width, height, planes, bytes: bytes.into() };
+            picture.show_all();
+            let mut row = vec![0; width * picture.channels()];
+            picture.row(0, &mut row).unwrap();
+            row
+        };
+        assert_eq!(of([1, 2, 3, 0, 5, 6, 7, 0]), [3, 2, 1, 7, 6, 5]);
+        assert_eq!(of([1, 2, 3, 0, 5, 6, 7, 9]), [3, 2, 1, 0, 7, 6, 5, 9]);
     }
 
     /// A red pixel pair (BT.601: Y 81, Cb 90, Cr 240) beside a white one.

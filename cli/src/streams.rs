@@ -130,7 +130,11 @@ pub(crate) fn info(args: &InfoArgs, place: &Place) -> Outcome {
             "rules      access {}, consumers may lease {} frames at once and {} write to them",
             info.access,
             info.max_held,
-            if info.writable { "MAY" } else { "can't" }
+            match (info.writable, read_only_enforced(&info.memory)) {
+                (true, _) => "MAY",
+                (false, true) => "can't",
+                (false, false) => "are not to (though whoever means to could)",
+            }
         ),
         format!("published  {} frames; a new consumer {}", info.published, beginning(info.history)),
         format!("stalls     {}", stalls(info.on_stall, info.expelled)),
@@ -178,6 +182,12 @@ pub(crate) fn age(frames: u32, oldest: Duration) -> String {
 pub(crate) fn remark(consumer: &ConsumerInfo) -> String {
     let remarks = [(consumer.expelled, "put out, not gone"), (consumer.in_the_way, "in the way")].into_iter();
     remarks.filter_map(|(is, text)| is.then_some(text)).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether the kernel keeps consumers of this memory from writing, whatever they try: what is sent to them is a memfd that is
+/// sealed against it. What a broker gave is not said.
+fn read_only_enforced(kind: &str) -> bool {
+    ["memfd", "udmabuf", "broker:udmabuf"].contains(&kind)
 }
 
 /// That the stream stands still now, for how long, and because of whom.
@@ -236,6 +246,7 @@ fn info_json(info: &StreamInfo) -> Value {
         "stalled_for": info.stalled_for.map(|time| time.as_secs_f64()),
         "reliable": info.reliable,
         "writable": info.writable,
+        "read_only_enforced": !info.writable && read_only_enforced(&info.memory),
         "access": info.access,
         "max_held": info.max_held,
         "history": info.history,

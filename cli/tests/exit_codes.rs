@@ -226,6 +226,12 @@ fn doctor_requires() {
     assert!(!ended.stderr.contains("memfd"), "{}", ended.stderr);
     let ended = house.run("doctor --require memfd,flux-capacitor").expect_failure(2, "\"flux-capacitor\"");
     assert!(ended.stderr.contains("memfd") && ended.stderr.contains("cuda"), "{}", ended.stderr);
+    // A container may have no other place to write to than the runtime directory.
+    let mut elsewhere = house.command("doctor --require memfd");
+    assert_eq!(Running::new(elsewhere.env("TMPDIR", "/proc/nowhere")).end().code, Some(0));
+    let mut nowhere = house.command("doctor --directory /proc/nowhere");
+    let told = Running::new(nowhere.env("TMPDIR", "/proc/here")).end().stdout;
+    assert!(told.contains("can't make /proc/here/.bips-doctor-"), "{told}");
     let mut unwritable = house.command("doctor --directory /proc/nowhere");
     assert_eq!(Running::new(&mut unwritable).end().code, Some(1));
 }

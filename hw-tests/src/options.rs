@@ -65,6 +65,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give 0.1 to 86400 seconds".to_owned())
 }
 
+/// Refuses a filter that nothing passes: it is misspelt.
+pub(crate) fn all_match(option: &str, patterns: &[Pattern], names: &[&str]) -> anyhow::Result<()> {
+    match patterns.iter().find(|pattern| !names.iter().any(|name| pattern.matches(name))) {
+        None => Ok(()),
+        Some(pattern) => anyhow::bail!("{option} '{pattern}' matches none of: {}", names.join(", ")),
+    }
+}
+
 /// Whether a filter lets it through; none given lets all.
 pub(crate) fn chosen(patterns: &[Pattern], name: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))

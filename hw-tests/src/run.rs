@@ -15,7 +15,7 @@ use crate::cases::{self, PRESENT};
 use crate::inside;
 use crate::inventory::{Attempt, Device, Kind, Probed, State, Tree, merge};
 use crate::known::{self, Known};
-use crate::options::{Options, chosen};
+use crate::options::{self, Options, chosen};
 use crate::process::{self, End, ask, myself};
 use crate::report::{self, Counts, Machine, Outcome, Report};
 use crate::required;
@@ -41,6 +41,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if let Some(problem) = &unlisted {
         eprintln!("warning: {problem}");
     }
+    let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
+    options::all_match("--device", &options.device, &ids)?;
+    options::all_match("--case", &options.case, &[&names[..], &[PRESENT]].concat())?;
     if options.list {
         return list(options, &devices, &names);
     }

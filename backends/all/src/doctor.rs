@@ -66,7 +66,7 @@ fn check(name: &str, status: Status, detail: impl Into<String>, next_step: Optio
 pub fn doctor(directory: Option<&Path>) -> Report {
     let mut checks = vec![runtime_directory(directory), open_files()];
     for backend in crate::registry_in(directory).iter() {
-        checks.push(memory_kind(backend));
+        checks.push(memory_kind(backend, directory));
     }
     Report { checks }
 }
@@ -112,13 +112,13 @@ fn open_files() -> Check {
     }
 }
 
-fn memory_kind(backend: &Arc<dyn Backend>) -> Check {
+fn memory_kind(backend: &Arc<dyn Backend>, directory: Option<&Path>) -> Check {
     let kind = backend.info().kind.as_str();
     if let Some(error) = missing(backend) {
         let step = Some("the message says how; nothing is wrong where this kind isn't needed");
         return check(kind, Status::Skip, error.to_string(), step);
     }
-    if let Err(error) = pass_frames(backend) {
+    if let Err(error) = pass_frames(backend, directory) {
         return failure(kind, &error);
     }
     let can = backend.capabilities();
@@ -158,8 +158,8 @@ fn missing(backend: &Arc<dyn Backend>) -> Option<Error> {
 }
 
 /// Publishes a few frames in a directory of its own and reads them back.
-fn pass_frames(backend: &Arc<dyn Backend>) -> bips::Result<()> {
-    let dir = Scratch::new()?;
+fn pass_frames(backend: &Arc<dyn Backend>, directory: Option<&Path>) -> bips::Result<()> {
+    let dir = Scratch::new(directory)?;
     let producer =
         Producer::builder("doctor").backend(backend.clone()).bytes(1 << 16).directory(&dir.0).create()?;
     let mut consumer = Consumer::builder("doctor")
@@ -176,7 +176,7 @@ fn pass_frames(backend: &Arc<dyn Backend>) -> bips::Result<()> {
         frame.copy_to(0, &mut ends[..1]);
         frame.copy_to((1 << 16) - 1, &mut ends[1..]);
         if ends != [round; 2] {
-            return Err(Error::new(bips::ErrorKind::System, format!("wrote {round}, read {ends:?}")));
+            return Err(Error::new(ErrorKind::System, format!("wrote {round}, read {ends:?}")));
         }
     }
     Ok(())
@@ -186,10 +186,25 @@ fn pass_frames(backend: &Arc<dyn Backend>) -> bips::Result<()> {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> bips::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("bips-doctor-{}", std::process::id()));
-        fs::create_dir_all(&dir).map_err(|error| Error::system("making a scratch directory", error))?;
-        Ok(Self(dir))
+    /// Where programs make such, or in the runtime directory: a container may have no other place to write to.
+    fn new(directory: Option<&Path>) -> bips::Result<Self> {
+        let name = format!(".bips-doctor-{}", std::process::id());
+        let places = [std::env::temp_dir()].into_iter().chain(bips::runtime_dir(directory).ok());
+        let mut refused = Vec::new();
+        for place in places {
+            let dir = place.join(&name);
+            match fs::create_dir(&dir) {
+                Ok(()) => return Ok(Self(dir)),
+                Err(error) => refused.push(format!("{} ({error})", dir.display())),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::AccessDenied,
+            format!(
+                "the trial needs a directory, and can't make {}; let one be written to",
+                refused.join(" nor ")
+            ),
+        ))
     }
 }
 

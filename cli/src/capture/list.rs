@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bips_v4l2::{Device, Offer};
+use bips_v4l2::{Device, Offer, Ways};
 use serde_json::{Value, json};
 
 use super::mode::size_text;
@@ -75,15 +75,27 @@ fn to_text(camera: &Device) -> String {
         lines.push(format!("  formats bips can't describe: {}", codes.join(", ")));
     }
     if let Ok(ways) = camera.ways() {
-        let memory = match (ways.user_ptr, ways.dma_buf) {
-            (true, true) => "memfd and dma-bufs",
-            (true, false) => "memfd",
-            (false, true) => "dma-bufs alone (--memory dma-heap or udmabuf)",
-            (false, false) => "none but its own: bips can't capture from it without copying",
-        };
-        lines.push(format!("  memory it writes to: {memory}"));
+        lines.push(format!("  memory it writes to: {}", memory_text(ways)));
     }
     lines.join("\n")
+}
+
+/// Whether others' dma-bufs suit shows only when they are tried: some cameras need memory in one piece.
+fn memory_text(ways: Ways) -> String {
+    let kinds = [
+        (ways.user_ptr, "memfd"),
+        (
+            ways.dma_buf,
+            "dma-bufs (--memory dma-heap or udmabuf, or dma-heap:linux,cma if it needs memory in one piece)",
+        ),
+        (ways.own, "its own buffers (--memory dma-buf)"),
+    ];
+    let kinds: Vec<_> = kinds.iter().filter(|(can, _)| *can).map(|(_, text)| *text).collect();
+    if kinds.is_empty() {
+        "none: bips can't capture from it without copying".into()
+    } else {
+        kinds.join(", ")
+    }
 }
 
 fn offer_text(offer: &Offer) -> String {
@@ -131,6 +143,7 @@ fn to_json(camera: &Device) -> Value {
         "input": camera.input(),
         "user_ptr": ways.map(|ways| ways.user_ptr),
         "dma_buf": ways.map(|ways| ways.dma_buf),
+        "own": ways.map(|ways| ways.own),
         "formats": formats,
     })
 }

@@ -77,7 +77,7 @@ impl Stream {
         if !ways.has(slots.way()) {
             let kind = &producer.backend().kind;
             let instead = if only_dma_bufs {
-                "use --memory dma-heap, or dma-heap:linux,cma where the camera needs memory in one piece"
+                "use --memory dma-heap, or dma-heap:linux,cma or dma-buf (its own) where it needs memory in one piece"
             } else {
                 "use --memory memfd"
             };

@@ -69,7 +69,15 @@ impl Brokered {
     }
 
     fn call(&self, request: &Request, memfd: Option<BorrowedFd<'_>>) -> Result<(Answer, Vec<OwnedFd>)> {
-        let line = Line::call(self.directory.as_deref(), SERVICE)?.ok_or_else(|| self.none())?;
+        let line = Line::call(self.directory.as_deref(), SERVICE).map_err(|error| match error.kind() {
+            ErrorKind::AccessDenied => Error::new(
+                ErrorKind::AccessDenied,
+                "a broker is here, and this user may not ask it; start it with `bips broker --access directory`, or \
+                 group:NAME",
+            ),
+            _ => error,
+        })?;
+        let line = line.ok_or_else(|| self.none())?;
         line.send(&request.encode(), memfd.as_slice())?;
         let (message, fds) = line.receive(PATIENCE).map_err(|error| {
             let hint = "the broker did not answer; look at what it says, or start it anew";
