@@ -2,6 +2,7 @@
 
 use ash::vk;
 use bips::{DeviceId, Error, ErrorKind, Result};
+use std::ffi::CStr;
 use std::fmt;
 
 /// What a buffer over a slot can be used for. The same on both sides, as the import demands.
@@ -14,6 +15,10 @@ pub(crate) const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
 
 /// How memory leaves the process.
 pub(crate) const HANDLE: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD;
+
+/// How host memory enters the device.
+pub(crate) const HOST: vk::ExternalMemoryHandleTypeFlags =
+    vk::ExternalMemoryHandleTypeFlags::HOST_ALLOCATION_EXT;
 
 /// A device, with what its driver says of it.
 #[derive(Debug, Clone)]
@@ -31,6 +36,8 @@ pub struct Adapter {
     /// Bytes of the largest allocation.
     pub(crate) largest: u64,
     pub(crate) family: Option<u32>,
+    /// What host memory must begin and end at to be used in place, where the driver can that.
+    pub(crate) host_alignment: Option<u64>,
     /// Why it can't share memory.
     unfit: Option<String>,
 }
@@ -39,12 +46,20 @@ impl Adapter {
     pub(crate) fn look(instance: &ash::Instance, index: usize, raw: vk::PhysicalDevice) -> Self {
         let mut ids = vk::PhysicalDeviceIDProperties::default();
         let mut limits = vk::PhysicalDeviceMaintenance3Properties::default();
+        let mut host = vk::PhysicalDeviceExternalMemoryHostPropertiesEXT::default();
         let mut all = vk::PhysicalDeviceProperties2::default();
         // SAFETY: the instance is of version 1.1, where this is no extension.
         unsafe { instance.get_physical_device_properties(raw) }.clone_into(&mut all.properties);
         let version = all.properties.api_version;
+        let importable = vk::ExternalMemoryFeatureFlags::IMPORTABLE;
+        let takes_host_memory = version >= vk::API_VERSION_1_1
+            && has(instance, raw, ash::ext::external_memory_host::NAME)
+            && features(instance, raw, HOST).contains(importable);
         if version >= vk::API_VERSION_1_1 {
             all = all.push_next(&mut ids).push_next(&mut limits);
+            if takes_host_memory {
+                all = all.push_next(&mut host);
+            }
             // SAFETY: the device is of that version too; the chain lives as long as the call.
             unsafe { instance.get_physical_device_properties2(raw, &mut all) };
         }
@@ -70,6 +85,7 @@ impl Adapter {
             driver: DeviceId(ids.driver_uuid),
             kind: properties.device_type,
             largest: limits.max_memory_allocation_size,
+            host_alignment: takes_host_memory.then_some(host.min_imported_host_pointer_alignment.max(1)),
             family: family.map(|at| at as u32),
             unfit,
         }
@@ -111,20 +127,33 @@ impl fmt::Display for Adapter {
     }
 }
 
+/// What the driver says that it can do with buffers over such memory.
+fn features(
+    instance: &ash::Instance,
+    device: vk::PhysicalDevice,
+    handle: vk::ExternalMemoryHandleTypeFlags,
+) -> vk::ExternalMemoryFeatureFlags {
+    let info = vk::PhysicalDeviceExternalBufferInfo::default().usage(USAGE).handle_type(handle);
+    let mut found = vk::ExternalBufferProperties::default();
+    // SAFETY: both are of version 1.1 (callers look), where this is no extension; the structures live as long as the call.
+    unsafe { instance.get_physical_device_external_buffer_properties(device, &info, &mut found) };
+    found.external_memory_properties.external_memory_features
+}
+
+fn has(instance: &ash::Instance, device: vk::PhysicalDevice, name: &CStr) -> bool {
+    // SAFETY: a device of this instance.
+    let extensions = unsafe { instance.enumerate_device_extension_properties(device) }.unwrap_or_default();
+    extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name))
+}
+
 /// What the driver lacks for memory that other processes open. It is asked for the extension and for what it can do by it:
 /// some list the one and not the other.
 fn cannot_share(instance: &ash::Instance, device: vk::PhysicalDevice) -> Option<String> {
     let name = ash::khr::external_memory_fd::NAME;
-    // SAFETY: a device of this instance.
-    let extensions = unsafe { instance.enumerate_device_extension_properties(device) }.unwrap_or_default();
-    if !extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name)) {
+    if !has(instance, device, name) {
         return Some(format!("its driver has no {}", name.to_string_lossy()));
     }
-    let info = vk::PhysicalDeviceExternalBufferInfo::default().usage(USAGE).handle_type(HANDLE);
-    let mut found = vk::ExternalBufferProperties::default();
-    // SAFETY: both are of version 1.1, where this is no extension; the structures live as long as the call.
-    unsafe { instance.get_physical_device_external_buffer_properties(device, &info, &mut found) };
     let needed = vk::ExternalMemoryFeatureFlags::EXPORTABLE | vk::ExternalMemoryFeatureFlags::IMPORTABLE;
-    let can = found.external_memory_properties.external_memory_features;
-    (!can.contains(needed)).then(|| "its driver exports or imports no opaque descriptors of buffers".into())
+    (!features(instance, device, HANDLE).contains(needed))
+        .then(|| "its driver exports or imports no opaque descriptors of buffers".into())
 }

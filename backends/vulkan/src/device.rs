@@ -5,7 +5,7 @@ use crate::descriptor::Signature;
 use crate::failure::failed;
 use crate::instance::Instance;
 use crate::memory::VulkanMemory;
-use ash::{khr, vk};
+use ash::{ext, khr, vk};
 use bips::sys::{PAGE, PerProcess};
 use bips::{Error, ErrorKind, Result};
 use std::fmt;
@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 pub struct Device {
     pub(crate) raw: ash::Device,
     pub(crate) memory_fd: khr::external_memory_fd::Device,
+    /// Where the driver takes host memory.
+    pub(crate) host: Option<ext::external_memory_host::Device>,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     pub(crate) adapter: Adapter,
     queue: Mutex<vk::Queue>,
@@ -45,19 +47,24 @@ impl Device {
         let priorities = [1.0];
         let queues =
             [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&priorities)];
-        let extensions = [khr::external_memory_fd::NAME.as_ptr()];
+        let mut extensions = vec![khr::external_memory_fd::NAME.as_ptr()];
+        if adapter.host_alignment.is_some() {
+            extensions.push(ext::external_memory_host::NAME.as_ptr());
+        }
         let wanted =
             vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions);
         // SAFETY: the device has this queue family and extension (looked up); the structures live as long as the call.
         let raw = unsafe { instance.raw().create_device(adapter.raw, &wanted, None) }
             .map_err(|result| failed("vkCreateDevice", result).with("device", adapter.to_string()))?;
         let memory_fd = khr::external_memory_fd::Device::new(instance.raw(), &raw);
+        let host = adapter.host_alignment;
+        let host = host.map(|_| ext::external_memory_host::Device::new(instance.raw(), &raw));
         // SAFETY: a device of this instance.
         let memory = unsafe { instance.raw().get_physical_device_memory_properties(adapter.raw) };
         // SAFETY: the queue that was asked for above.
         let queue = unsafe { raw.get_device_queue(family, 0) };
         let signature = OnceLock::new();
-        Ok(Self { raw, memory_fd, memory, adapter, queue: Mutex::new(queue), signature, instance })
+        Ok(Self { raw, memory_fd, host, memory, adapter, queue: Mutex::new(queue), signature, instance })
     }
 
     /// The device's functions.

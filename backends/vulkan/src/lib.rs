@@ -20,6 +20,8 @@
 //! # }
 //! ```
 //!
+//! A slot in host memory a device uses in place by [`Device::view`], where its driver can.
+//!
 //! Calls of an extension that a driver lacks abort the process in `ash`, so none is made before the driver has said that it
 //! has it *and* can do what it is for.
 
@@ -28,6 +30,7 @@ mod backend;
 mod descriptor;
 mod device;
 mod failure;
+mod host;
 mod instance;
 mod memory;
 mod slot;
@@ -36,6 +39,7 @@ mod work;
 pub use adapter::Adapter;
 pub use backend::{Vulkan, adapters};
 pub use device::Device;
+pub use host::HostView;
 pub use memory::VulkanMemory;
 pub use slot::{Slot, VulkanFrame};
 pub use work::Work;

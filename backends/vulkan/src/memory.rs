@@ -6,17 +6,16 @@ use crate::failure::failed;
 use ash::vk;
 use bips::sys::PAGE;
 use bips::{Access, CpuAccess, Error, ErrorKind, ExternalHandle, Mapped, Memory, Origin, Result};
+use std::fmt;
+use std::ops::Deref;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Memory of a Vulkan device that processes share.
-#[derive(Debug)]
 pub struct VulkanMemory {
-    device: Arc<Device>,
-    buffer: vk::Buffer,
-    memory: vk::DeviceMemory,
+    made: Pair<Arc<Device>>,
     start: NonNull<u8>,
     len: usize,
     memory_type: u32,
@@ -27,36 +26,45 @@ pub struct VulkanMemory {
     fd: OwnedFd,
 }
 
+impl Pair<&Device> {
+    /// For good.
+    fn kept(self, device: &Arc<Device>) -> Pair<Arc<Device>> {
+        let kept = Pair { device: device.clone(), buffer: self.buffer, memory: self.memory };
+        std::mem::forget(self);
+        kept
+    }
+}
+
 // SAFETY: the pointer is to memory that lives as long as this; Vulkan's handles may be used by any thread.
 unsafe impl Send for VulkanMemory {}
 // SAFETY: as above; no call that needs a handle for itself alone is made but in `drop`.
 unsafe impl Sync for VulkanMemory {}
 
-/// What is made on the way, and ends with it unless all of it succeeds.
-struct Unfinished<'a> {
-    device: &'a Device,
-    buffer: vk::Buffer,
-    memory: vk::DeviceMemory,
+/// A buffer and the memory below it, which end together.
+pub(crate) struct Pair<D: Deref<Target = Device>> {
+    pub(crate) device: D,
+    pub(crate) buffer: vk::Buffer,
+    pub(crate) memory: vk::DeviceMemory,
 }
 
-impl Drop for Unfinished<'_> {
+impl<D: Deref<Target = Device>> Drop for Pair<D> {
     fn drop(&mut self) {
-        release(self.device, self.buffer, self.memory);
+        // In a forked child they are the parent's, whose driver has its threads there.
+        if !self.device.is_ours() {
+            return;
+        }
+        // SAFETY: nobody else has the buffer, and users wait for the work that uses it. Null is nothing.
+        unsafe { self.device.raw.destroy_buffer(self.buffer, None) };
+        // SAFETY: likewise; this also ends the mapping.
+        unsafe { self.device.raw.free_memory(self.memory, None) };
     }
-}
-
-fn release(device: &Device, buffer: vk::Buffer, memory: vk::DeviceMemory) {
-    // SAFETY: nobody else has the buffer, and no work uses it: work holds the memory. Null is nothing.
-    unsafe { device.raw.destroy_buffer(buffer, None) };
-    // SAFETY: likewise; this also ends the mapping.
-    unsafe { device.raw.free_memory(memory, None) };
 }
 
 impl VulkanMemory {
     /// New memory of so many bytes, which are zeros.
     pub(crate) fn new(device: &Arc<Device>, len: u64) -> Result<Self> {
         let (mut made, needed) = buffer(device, len)?;
-        let memory_type = choose(&device.memory, needed.memory_type_bits).ok_or_else(|| {
+        let memory_type = best(&device.memory, needed.memory_type_bits).ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
                 format!("{} has no memory for buffers that the CPU sees too", device.adapter),
@@ -136,7 +144,7 @@ impl VulkanMemory {
 
     fn finish(
         device: &Arc<Device>,
-        made: Unfinished<'_>,
+        made: Pair<&Device>,
         taken: u64,
         memory_type: u32,
         len: u64,
@@ -158,10 +166,7 @@ impl VulkanMemory {
                 format!("{} maps memory between pages, where bips shows none", device.adapter),
             ));
         };
-        let (buffer, memory) = (made.buffer, made.memory);
-        std::mem::forget(made);
-        let this =
-            Self { device: device.clone(), buffer, memory, start, len, memory_type, taken, access, fd };
+        let this = Self { made: made.kept(device), start, len, memory_type, taken, access, fd };
         if access == Access::Read {
             this.protect(libc::PROT_READ);
         }
@@ -179,17 +184,17 @@ impl VulkanMemory {
 
     /// The device that has it.
     pub fn device(&self) -> &Arc<Device> {
-        &self.device
+        &self.made.device
     }
 
     /// Over all of it; may be copied from and to, and used as a uniform and storage buffer.
     pub fn buffer(&self) -> vk::Buffer {
-        self.buffer
+        self.made.buffer
     }
 
     /// The memory object.
     pub fn memory(&self) -> vk::DeviceMemory {
-        self.memory
+        self.made.memory
     }
 
     /// A descriptor, and the bytes that the driver took for it.
@@ -202,29 +207,29 @@ impl VulkanMemory {
     }
 
     fn is_coherent(&self) -> bool {
-        flags_of(&self.device.memory, self.memory_type).contains(vk::MemoryPropertyFlags::HOST_COHERENT)
+        flags_of(&self.made.device.memory, self.memory_type).contains(vk::MemoryPropertyFlags::HOST_COHERENT)
     }
 
     fn range(&self) -> [vk::MappedMemoryRange<'static>; 1] {
-        [vk::MappedMemoryRange::default().memory(self.memory).offset(0).size(vk::WHOLE_SIZE)]
+        [vk::MappedMemoryRange::default().memory(self.made.memory).offset(0).size(vk::WHOLE_SIZE)]
     }
 }
 
 /// A buffer for so many bytes, and what it needs.
-fn buffer(device: &Device, len: u64) -> Result<(Unfinished<'_>, vk::MemoryRequirements)> {
+fn buffer(device: &Device, len: u64) -> Result<(Pair<&Device>, vk::MemoryRequirements)> {
     device.check()?;
     let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(HANDLE);
     let wanted = vk::BufferCreateInfo::default().size(len).usage(USAGE).push_next(&mut external);
     // SAFETY: the driver can have such buffers (asked for when it was opened); the chain lives as long as the call.
     let buffer = unsafe { device.raw.create_buffer(&wanted, None) }
         .map_err(|result| failed("vkCreateBuffer", result).with("device", device.adapter.to_string()))?;
-    let made = Unfinished { device, buffer, memory: vk::DeviceMemory::null() };
+    let made = Pair { device, buffer, memory: vk::DeviceMemory::null() };
     // SAFETY: the buffer was just made.
     let needed = unsafe { device.raw.get_buffer_memory_requirements(buffer) };
     Ok((made, needed))
 }
 
-fn flags_of(memory: &vk::PhysicalDeviceMemoryProperties, at: u32) -> vk::MemoryPropertyFlags {
+pub(crate) fn flags_of(memory: &vk::PhysicalDeviceMemoryProperties, at: u32) -> vk::MemoryPropertyFlags {
     let types = memory.memory_types_as_slice();
     types.get(at as usize).map_or(vk::MemoryPropertyFlags::empty(), |it| it.property_flags)
 }
@@ -250,7 +255,7 @@ fn rank(memory: &vk::PhysicalDeviceMemoryProperties, at: u32) -> Option<u32> {
 }
 
 /// Of the types that will do, the best; of equals the first, as drivers sort them.
-fn choose(memory: &vk::PhysicalDeviceMemoryProperties, bits: u32) -> Option<u32> {
+pub(crate) fn best(memory: &vk::PhysicalDeviceMemoryProperties, bits: u32) -> Option<u32> {
     let usable = (0..memory.memory_type_count.min(32)).filter(|at| bits & (1 << at) != 0);
     let ranked = usable.filter_map(|at| Some((rank(memory, at)?, at)));
     ranked.max_by_key(|(rank, at)| (*rank, std::cmp::Reverse(*at))).map(|(_, at)| at)
@@ -260,7 +265,7 @@ fn choose(memory: &vk::PhysicalDeviceMemoryProperties, bits: u32) -> Option<u32>
 // reading alone it may be protected, and is not given out for writing.
 unsafe impl Memory for VulkanMemory {
     fn export(&self) -> Result<ExternalHandle> {
-        let Adapter { device, driver, .. } = self.device.adapter;
+        let Adapter { device, driver, .. } = self.made.device.adapter;
         let origin = Origin { device, driver, memory_type: self.memory_type };
         Ok(ExternalHandle::OpaqueFd { fd: self.duplicate()?, len: self.len as u64, origin })
     }
@@ -284,9 +289,9 @@ unsafe impl Memory for VulkanMemory {
 impl CpuAccess for VulkanMemory {
     /// Waits for nothing: Vulkan's work is waited for by fences.
     fn begin(&self, _offset: u64, _access: Access, _timeout: Option<Duration>) -> Result<()> {
-        self.device.check()?;
+        self.made.device.check()?;
         // SAFETY: the memory is mapped, and the range is all of it.
-        unsafe { self.device.raw.invalidate_mapped_memory_ranges(&self.range()) }
+        unsafe { self.made.device.raw.invalidate_mapped_memory_ranges(&self.range()) }
             .map_err(|result| failed("vkInvalidateMappedMemoryRanges", result))
     }
 
@@ -294,24 +299,25 @@ impl CpuAccess for VulkanMemory {
         if access == Access::Read {
             return Ok(());
         }
-        self.device.check()?;
+        self.made.device.check()?;
         // SAFETY: as above.
-        unsafe { self.device.raw.flush_mapped_memory_ranges(&self.range()) }
+        unsafe { self.made.device.raw.flush_mapped_memory_ranges(&self.range()) }
             .map_err(|result| failed("vkFlushMappedMemoryRanges", result))
+    }
+}
+
+impl fmt::Debug for VulkanMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VulkanMemory({:?}, {} bytes)", self.made.device, self.len)
     }
 }
 
 impl Drop for VulkanMemory {
     fn drop(&mut self) {
-        // In a forked child it is the parent's, whose driver has its threads there.
-        if !self.device.is_ours() {
-            return;
-        }
-        if self.access == Access::Read {
+        if self.access == Access::Read && self.made.device.is_ours() {
             // The driver may use its mapping's place again.
             self.protect(libc::PROT_READ | libc::PROT_WRITE);
         }
-        release(&self.device, self.buffer, self.memory);
     }
 }
 
@@ -334,14 +340,14 @@ mod tests {
         let (coherent, cached) = (seen | F::HOST_COHERENT, seen | F::HOST_CACHED);
         // As a desktop's card has them.
         let card = of(&[local, coherent, cached | coherent, local | coherent, local | F::PROTECTED]);
-        assert_eq!(choose(&card, u32::MAX), Some(2));
-        assert_eq!(choose(&card, 0b11), Some(1));
-        assert_eq!(choose(&card, 0b1010), Some(3), "near the device");
-        assert_eq!(choose(&card, 0b10001), None);
+        assert_eq!(best(&card, u32::MAX), Some(2));
+        assert_eq!(best(&card, 0b11), Some(1));
+        assert_eq!(best(&card, 0b1010), Some(3), "near the device");
+        assert_eq!(best(&card, 0b10001), None);
         // As a board's: cached only without coherence.
         let board = of(&[local | coherent, local | cached, local | cached | F::LAZILY_ALLOCATED]);
-        assert_eq!(choose(&board, u32::MAX), Some(1));
-        assert_eq!(choose(&of(&[local | cached | coherent; 3]), u32::MAX), Some(0));
+        assert_eq!(best(&board, u32::MAX), Some(1));
+        assert_eq!(best(&of(&[local | cached | coherent; 3]), u32::MAX), Some(0));
         for nonsense in [3, 31, 32, u32::MAX] {
             assert_eq!(rank(&board, nonsense), None);
         }

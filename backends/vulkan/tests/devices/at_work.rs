@@ -1,9 +1,10 @@
 //! A device writes at one end and another process's device reads at the other.
 
 use crate::{SOON, consumer, here, in_role, producer, said};
-use bips::{Allocation, Description, ErrorKind, Fence, Timeline};
+use bips::{Allocation, Backend, Description, ErrorKind, Fence, Timeline};
 use bips_vulkan::ash::vk;
 use bips_vulkan::{Device, Slot, VulkanFrame, Work};
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -135,4 +136,54 @@ fn a_frame_waits_for_its_work() {
         });
         assert!(caught, "fenced: {fenced}");
     }
+}
+
+/// Host memory used in place, at both ends: by a producer that writes and a consumer whose pages are read-only.
+#[test]
+fn a_memfd_stream_is_the_devices_too() {
+    let Some(_) = here() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let memfd: Arc<dyn Backend> = Arc::new(bips_memfd::Memfd::new());
+    let producer = producer(&memfd, scratch.path()).create().unwrap();
+    let consumer = bips::Consumer::builder("gpu").registry(bips::Registry::new().with(memfd));
+    let mut consumer = consumer.directory(scratch.path()).connect().unwrap();
+    let device = bips_vulkan::Vulkan::new().device().unwrap();
+    let place = own(&device, 1 << 20);
+    // It would work, but does not say so: the specification forbids to try.
+    if device.adapter().name.contains("SwiftShader") {
+        let error = device.view(&place).unwrap_err();
+        assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("external_memory_host"));
+        return;
+    }
+    let (mut theirs, mut ours) = (HashMap::new(), HashMap::new());
+    for word in 1..20 {
+        let frame = producer.acquire(SOON).unwrap();
+        let view =
+            theirs.entry(frame.slot()).or_insert_with(|| device.view(frame.allocation().unwrap()).unwrap());
+        let work = device.submit(|device, commands| {
+            // SAFETY: as in `fill`; the view lives on.
+            unsafe { device.cmd_fill_buffer(commands, view.buffer(), 0, view.len(), word) };
+        });
+        frame.publish(Description::new(), work.unwrap().into()).unwrap();
+        let frame = consumer.receive(SOON).unwrap();
+        assert!(frame.readonly());
+        let view =
+            ours.entry(frame.slot()).or_insert_with(|| device.view(frame.allocation().unwrap()).unwrap());
+        let target = place.vulkan().unwrap();
+        let work = device.submit(|device, commands| {
+            let all = [vk::BufferCopy::default().size(view.len())];
+            // SAFETY: as in `by_device`.
+            unsafe { device.cmd_copy_buffer(commands, view.buffer(), target.buffer(), &all) };
+        });
+        work.unwrap().wait(1, None).unwrap();
+        let mut by_cpu = [0; 4];
+        frame.copy_to(8, &mut by_cpu);
+        let start = place.memory.map(bips::Access::Read).unwrap().start.cast::<u32>();
+        // SAFETY: the first word of the memory, which nobody writes now.
+        assert_eq!((unsafe { start.read_volatile() }, u32::from_ne_bytes(by_cpu)), (word, word));
+    }
+    let between = Allocation { len: place.len - 1, ..place.clone() };
+    let error = device.view(&between).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("it takes whole pieces of"), "{error}");
 }
