@@ -74,7 +74,7 @@ pub(crate) enum Outcome {
 
 const REQUIRE: &str = "BIPS_REQUIRE";
 /// What tests of several lanes use where it is, and `BIPS_REQUIRE` may name as well (`tests/common/skip.rs`).
-const DEVICES: [&str; 3] = ["camera", "dma-heap", "vgem"];
+const DEVICES: [&str; 4] = ["camera", "dma-heap", "vgem", "vulkan"];
 /// These have a lane of their own.
 const APART: [&str; 6] = ["bips-memfd", "bips-dma-buf", "bips-drm", "bips-vulkan", "bips-cli", "bips-python"];
 
