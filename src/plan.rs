@@ -49,10 +49,19 @@ impl Registry {
 
     fn unknown(&self, kind: &str) -> Error {
         let known: Vec<_> = self.backends.iter().map(|backend| backend.info().kind.as_str()).collect();
-        Error::new(
-            ErrorKind::InvalidArgument,
-            format!("{kind:?} is no memory kind of this build; use \"auto\" or one of: {}", known.join(", ")),
-        )
+        let bad = |text: String| Error::new(ErrorKind::InvalidArgument, text);
+        if let Some((kind, source)) = kind.split_once(':')
+            && known.contains(&kind)
+        {
+            return bad(format!(
+                "memory kind {kind} has nothing called {source:?}; use {kind} alone, or see `bips doctor` for what is here"
+            ));
+        }
+        let spelt = |kind: &str| kind.replace(['-', '_', ' '], "").to_lowercase();
+        let meant = known.iter().find(|known| spelt(known) == spelt(kind));
+        let meant = meant.map(|known| format!(" (did you mean {known:?}?)")).unwrap_or_default();
+        let known = known.join(", ");
+        bad(format!("{kind:?} is no memory kind of this build{meant}; use \"auto\" or one of: {known}"))
     }
 
     /// Who publishes from memory that somebody else made: `kind`, or for `auto` the first that does.

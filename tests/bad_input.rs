@@ -185,6 +185,14 @@ fn an_unknown_memory_kind_lists_the_known() {
     let scratch = Scratch::new();
     let error = scratch.producer("cam").bytes(9).memory("floppy").create().unwrap_err();
     assert_says(&error, ErrorKind::InvalidArgument, &["\"floppy\"", "\"auto\"", "memfd"]);
+    let error = scratch.producer("cam").bytes(9).memory("DMA_heap").create().unwrap_err();
+    assert_says(&error, ErrorKind::InvalidArgument, &["did you mean \"dma-heap\"?"]);
+    let error = scratch.producer("cam").bytes(9).memory("memfd:large").create().unwrap_err();
+    assert_says(
+        &error,
+        ErrorKind::InvalidArgument,
+        &["memfd has nothing called \"large\"", "use memfd alone"],
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn without_a_broker_it_is_named() {
     let house = House::new();
     let produce = "produce cam --size 64x48 --count 1 --memory";
     house.run(&format!("{produce} broker:dma-heap")).expect_failure(1, "start `bips broker`");
-    house.run(&format!("{produce} broker:flux")).expect_failure(2, "no memory kind");
+    house.run(&format!("{produce} broker:flux")).expect_failure(2, "broker has nothing called \"flux\"");
     let told = house.run("doctor").stdout;
     assert!(told.contains("skip  broker: no broker answers in"), "{told}");
     house.run("doctor --require broker").expect_failure(1, "required but not working: broker");
