@@ -1252,7 +1252,8 @@ bips_status bips_writable_frame_dlpack_legacy(const struct bips_writable_frame *
 
 /**
  * Tries what this machine can do, and calls `each` with every check. What it is called with is valid during the call,
- * which must neither throw nor jump out. `directory` as in the options.
+ * which must neither throw nor jump out. `directory` as in the options. Drivers of GPUs are not loaded for it: the program
+ * `bips doctor` tries those.
  */
 bips_status bips_doctor(const char *directory,
                         void (*each)(const struct bips_check *check, void *context),

@@ -37,7 +37,8 @@ pub struct Check {
 }
 
 /// Tries what this machine can do, and calls `each` with every check. What it is called with is valid during the call,
-/// which must neither throw nor jump out. `directory` as in the options.
+/// which must neither throw nor jump out. `directory` as in the options. Drivers of GPUs are not loaded for it: the program
+/// `bips doctor` tries those.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_doctor(
     directory: *const c_char,
@@ -47,7 +48,7 @@ pub unsafe extern "C" fn bips_doctor(
     call(|| {
         let each = each.ok_or_else(|| invalid("NULL instead of a function for each check"))?;
         // SAFETY: as the header says, text or NULL.
-        let report = bips_backends::doctor(unsafe { args::path(directory) });
+        let report = bips_backends::doctor_in_passing(unsafe { args::path(directory) });
         for check in report.checks {
             let (name, detail) = (text(&check.name), text(&check.detail));
             let next_step: Option<CString> = check.next_step.as_deref().map(text);

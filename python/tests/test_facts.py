@@ -88,6 +88,10 @@ def test_doctor(directory: Path) -> None:
     matches(report, types.Report)
     assert report["checks"]
     assert report["ok"] == all(check["status"] != "fail" for check in report["checks"])
+    vulkan = next(check for check in report["checks"] if check["name"] == "vulkan")
+    assert (vulkan["status"], vulkan["detail"][:14]) == ("skip", "not tried here")
+    loaded = Path("/proc/self/maps").read_text()
+    assert "libvulkan" not in loaded
 
 
 def test_late_consumers_get_history(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 mod doctor;
 
-pub use doctor::{Check, Report, Status, doctor};
+pub use doctor::{Check, Report, Status, doctor, doctor_in_passing};
 
 use bips::Registry;
 
