@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 #[derive(Debug)]
 pub struct Vulkan {
     info: BackendInfo,
+    /// With the device, once it is open.
+    opened: OnceLock<BackendInfo>,
     /// The device the user named.
     named: Option<usize>,
     /// Kept, so that a plan and the pool that follows open it once.
@@ -49,7 +51,7 @@ impl Vulkan {
         let kind = named.map_or(Self::KIND.into(), |index| format!("{}:{index}", Self::KIND));
         let description = "memory of a Vulkan device".into();
         let info = BackendInfo { kind, device: DeviceId::default(), description };
-        Self { info, named, open: Mutex::default(), capabilities: OnceLock::new() }
+        Self { info, opened: OnceLock::new(), named, open: Mutex::default(), capabilities: OnceLock::new() }
     }
 
     /// The device that makes its memory.
@@ -64,6 +66,11 @@ impl Vulkan {
         let instance = Instance::get()?;
         let adapter = self.choose(instance.adapters()?)?;
         let device = Device::of(&instance, &adapter)?;
+        self.opened.get_or_init(|| BackendInfo {
+            device: adapter.device,
+            description: format!("memory of {adapter}"),
+            ..self.info.clone()
+        });
         *open = Some(device.clone());
         Ok(device)
     }
@@ -121,7 +128,7 @@ fn device_of(origin: &Origin) -> Result<Arc<Device>> {
 
 impl Backend for Vulkan {
     fn info(&self) -> &BackendInfo {
-        &self.info
+        self.opened.get().unwrap_or(&self.info)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -74,6 +74,10 @@ fn devices_have_numbers() {
         let backend = Vulkan::new().with_source(&adapter.index.to_string()).unwrap();
         assert_eq!(backend.info().kind, kind);
         assert_eq!(backend.capabilities().allocate, adapter.can_share().is_ok());
+        if adapter.can_share().is_ok() {
+            let info = backend.info();
+            assert_eq!((info.device, &info.description), (adapter.device, &format!("memory of {adapter}")));
+        }
     }
     let error = Vulkan::numbered(99).device().unwrap_err().to_string();
     assert!(error.contains("there is no Vulkan device 99; there are: vulkan:0 ("), "{error}");
