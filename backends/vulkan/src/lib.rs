@@ -14,6 +14,8 @@
 //! let work = device.submit(|device, commands| {
 //!     // SAFETY: the buffer is as long, and bips keeps it until the work is done.
 //!     unsafe { device.cmd_fill_buffer(commands, slot.buffer(), 0, slot.len(), 0x0101_0101) };
+//!     // SAFETY: these commands, which are being recorded.
+//!     unsafe { slot.release(commands) };
 //! })?;
 //! frame.publish(bips::Description::new(), work.into())?;
 //! # Ok(())

@@ -68,6 +68,42 @@ impl<'a> Slot<'a> {
         self.memory.memory()
     }
 
+    /// Records that the device takes the slot over from wherever it was, another process's device included: before the first
+    /// command that reads it.
+    ///
+    /// # Safety
+    /// The commands are of the slot's device and being recorded, and no other thread records them.
+    pub unsafe fn acquire(&self, commands: vk::CommandBuffer) {
+        // SAFETY: the caller's.
+        unsafe { self.hand_over(commands, vk::QUEUE_FAMILY_EXTERNAL, self.device().queue_family()) };
+    }
+
+    /// The opposite, after the last command that writes it: other processes' devices see what is in it.
+    ///
+    /// # Safety
+    /// As for [`Slot::acquire`].
+    pub unsafe fn release(&self, commands: vk::CommandBuffer) {
+        // SAFETY: the caller's.
+        unsafe { self.hand_over(commands, self.device().queue_family(), vk::QUEUE_FAMILY_EXTERNAL) };
+    }
+
+    /// # Safety
+    /// As for [`Slot::acquire`].
+    unsafe fn hand_over(&self, commands: vk::CommandBuffer, from: u32, to: u32) {
+        let all = vk::AccessFlags::MEMORY_READ | vk::AccessFlags::MEMORY_WRITE;
+        let slot = [vk::BufferMemoryBarrier::default()
+            .buffer(self.buffer())
+            .size(vk::WHOLE_SIZE)
+            .src_access_mask(all)
+            .dst_access_mask(all)
+            .src_queue_family_index(from)
+            .dst_queue_family_index(to)];
+        let (stages, none) = (vk::PipelineStageFlags::ALL_COMMANDS, vk::DependencyFlags::empty());
+        let device = self.device().ash();
+        // SAFETY: commands that are being recorded (the caller's part), and a buffer that lives.
+        unsafe { device.cmd_pipeline_barrier(commands, stages, stages, none, &[], &slot, &[]) };
+    }
+
     /// Bytes of the slot and of the buffer.
     pub fn len(&self) -> u64 {
         self.len

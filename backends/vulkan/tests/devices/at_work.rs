@@ -16,6 +16,8 @@ fn fill(slot: Slot<'_>, word: u32) -> Work {
     let record = |device: &bips_vulkan::ash::Device, commands| {
         // SAFETY: the commands are being recorded; the buffer can be written, and lives until the work is waited for.
         unsafe { device.cmd_fill_buffer(commands, slot.buffer(), 0, slot.len(), word) };
+        // SAFETY: these commands.
+        unsafe { slot.release(commands) };
     };
     slot.device().submit(record).unwrap()
 }
@@ -31,8 +33,12 @@ fn by_device(slot: Slot<'_>, to: &Allocation) -> u32 {
     let target = to.vulkan().unwrap();
     let record = |device: &bips_vulkan::ash::Device, commands| {
         let all = [vk::BufferCopy::default().size(slot.len())];
+        // SAFETY: these commands.
+        unsafe { slot.acquire(commands) };
         // SAFETY: the commands are being recorded; both buffers are so long, and live until the work is waited for.
         unsafe { device.cmd_copy_buffer(commands, slot.buffer(), target.buffer(), &all) };
+        // SAFETY: these commands.
+        unsafe { slot.release(commands) };
     };
     slot.device().submit(record).unwrap().wait(1, None).unwrap();
     let start = to.memory.map(bips::Access::Read).unwrap().start.cast::<u32>();
