@@ -2,16 +2,20 @@
 
 use crate::backend::{Allocation, BackendInfo};
 use crate::describe::{DType, Described, Fourcc, Plane};
-use crate::fence::Fence;
+use crate::fence::{Fence, Timeline};
 use crate::handle::Access;
 use crate::session::Attachment;
-use crate::signaler::Taken;
+use crate::signaler::{Readiness, Taken};
 use crate::sys::fork;
-use crate::{Content, Error, Result};
+use crate::wait::Wait;
+use crate::{Content, Error, ErrorKind, Result};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a wait for a device goes on before it looks for itself: nobody need wake it.
+pub(crate) const DEVICE_RECHECK: Duration = Duration::from_millis(50);
 
 /// A frame another process published, readable in place. The slot goes back when this is dropped.
 ///
@@ -25,6 +29,49 @@ pub struct Frame {
     announced: bool,
 }
 
+/// Whether a frame is whole that was received before it was: 1 once it is.
+#[derive(Debug)]
+struct Ready {
+    attachment: Arc<Attachment>,
+    slot: u32,
+    sequence: u64,
+}
+
+impl Timeline for Ready {
+    fn value(&self) -> Result<u64> {
+        self.wait(1, Some(Duration::ZERO)).map(|()| 1).or_else(|error| match error.kind() {
+            ErrorKind::Timeout => Ok(0),
+            _ => Err(error),
+        })
+    }
+
+    fn wait(&self, value: u64, timeout: Option<Duration>) -> Result<()> {
+        let late = |text| Err(Error::new(ErrorKind::Timeout, text));
+        if value == 0 {
+            return Ok(());
+        }
+        let deadline = timeout.map_or(Wait::Forever, Wait::For).deadline();
+        loop {
+            let left = deadline.left_at_most(DEVICE_RECHECK);
+            match self.attachment.readiness(self.slot, self.sequence) {
+                Readiness::Whole if value == 1 => return Ok(()),
+                Readiness::Whole => return late("the frame is whole at 1, and nothing comes after"),
+                Readiness::Lost => {
+                    return Err(Error::new(
+                        ErrorKind::Lost,
+                        "the producer or its device ended before the frame was written; drop it and receive the next",
+                    ));
+                }
+                Readiness::Open => {}
+            }
+            match left {
+                Some(left) => self.attachment.subscriber.await_readiness(self.slot, self.sequence, left),
+                None => return late("the producer's device still writes the frame"),
+            }
+        }
+    }
+}
+
 /// What a slot's frames have in common until its description changes. One reference count per frame, not two.
 #[derive(Debug)]
 pub(crate) struct SlotInfo {
@@ -36,6 +83,35 @@ impl Frame {
     #[inline]
     pub(crate) fn new(slot: Arc<SlotInfo>, taken: Taken) -> Self {
         Self { slot, taken, process: fork::process_number(), announced: false }
+    }
+
+    /// Whether a device wrote it when it was published, as far as was seen.
+    pub(crate) fn is_open(&self) -> bool {
+        self.taken.open
+    }
+
+    /// Waits at most `timeout` until it is whole, or lost.
+    pub(crate) fn wait_ready(&mut self, timeout: Duration) -> Readiness {
+        let attachment = &self.slot.attachment;
+        let mut found = attachment.readiness(self.taken.slot, self.taken.sequence);
+        if found == Readiness::Open {
+            attachment.subscriber.await_readiness(self.taken.slot, self.taken.sequence, timeout);
+            found = attachment.readiness(self.taken.slot, self.taken.sequence);
+        }
+        self.taken.open = found == Readiness::Open;
+        found
+    }
+
+    /// When it is whole. Signaled, unless its consumer has [`explicit_sync`](crate::ConsumerBuilder::explicit_sync): then,
+    /// while the producer's device still writes it, 1 on a timeline of its own. Waiting for that says `Lost` if the
+    /// device failed, or its process died before: then it never will be whole.
+    pub fn ready(&self) -> Fence {
+        if !self.taken.open {
+            return Fence::Signaled;
+        }
+        let attachment = self.slot.attachment.clone();
+        let ready = Ready { attachment, slot: self.taken.slot, sequence: self.taken.sequence };
+        Fence::Timeline(Arc::new(ready), 1)
     }
 
     /// Begins the CPU's access, where that must be announced. `Ok(false)` if a device still writes after `timeout`.
@@ -166,14 +242,21 @@ impl Frame {
         Ok(self.slot.attachment.pool.slot(self.taken.slot).allocation())
     }
 
-    /// Gives the slot back once `done`, however long that takes: until then it is not the producer's. Dropping the frame does
-    /// the same for work that is done already.
+    /// Gives the slot back once `done`, however long that takes: until then it is not the producer's. Does not wait for
+    /// that; a thread of bips does. Dropping the frame does the same for work that is done already.
     ///
     /// # Errors
-    /// What the fence's timeline reports; the slot goes back all the same.
+    /// What the fence's timeline has to report by now; the slot goes back all the same.
     pub fn release(self, done: Fence) -> Result<()> {
-        // Memory whose fences can't cross processes: the host waits (see `Fence`).
-        done.wait()
+        if !done.wait_for(Duration::ZERO)? {
+            done.then(move |result| {
+                if let Err(error) = result {
+                    tracing::warn!(%error, slot = self.taken.slot, "a device failed while it used a frame");
+                }
+                drop(self);
+            });
+        }
+        Ok(())
     }
 
     /// Turns the frame into a view that may be written: a copy-on-write mapping, so that only pages written to

@@ -18,7 +18,7 @@
  * refused with BIPS_INVALID_ARGUMENT. Producers and frames serve any number. No function is for signal handlers.
  *
  * Shutting down. bips_producer_close and bips_consumer_close are for any thread, and end what waits with that handle in
- * another: BIPS_CLOSED; only a wait of bips_frame_release for a fence goes on, since the slot is still used. A
+ * another: BIPS_CLOSED. The producer's end waits up to 5 s for devices that still write what was published. A
  * bips_consumer_connect that waits for its producer has no handle yet: give it a timeout, and look between two calls
  * whether to go on.
  *
@@ -301,7 +301,7 @@ typedef struct bips_dtype {
 
 /**
  * How bips asks a timeline of yours, for instance one of CUDA events. Called by the thread that publishes or releases
- * a frame; must neither throw, nor jump out, nor fork.
+ * a frame, and by one of bips' own as long as the work is not done then; must neither throw, nor jump out, nor fork.
  */
 typedef struct bips_timeline_functions {
     /**
@@ -318,8 +318,9 @@ typedef struct bips_timeline_functions {
     int32_t (*value)(void *context, uint64_t *value);
     /**
      * Blocks until it stands at `value` or beyond, or `timeout_ns` (negative: none) is over, after which it is asked
-     * for its value. May be NULL: then the value is asked for every 100 µs. A publication asks for a few milliseconds at a
-     * time, since closing the producer ends it.
+     * for its value. May be NULL: then the value is asked for every 100 µs. A publication in
+     * memory that must be told of the CPU's access asks for a few milliseconds at a time, since closing the producer
+     * ends it.
      */
     int32_t (*wait)(void *context, uint64_t value, int64_t timeout_ns);
     /**
@@ -1062,12 +1063,13 @@ bips_status bips_writable_frame_fd(const struct bips_writable_frame *frame,
 
 /**
  * Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
- * which may be NULL. Never waits for a consumer; for `ready` and for a device that still writes it waits until the
- * producer is closed. The handle ends, also when it fails: then nothing was published. Only what is no handle of this process,
+ * which may be NULL. Waits for no consumer, and not for `ready`: consumers receive the frame when it is done, never if it fails.
+ * Only of memory that must be told of the CPU's access (dma-bufs) it waits for `ready` and for devices that still
+ * write, until the producer is closed. The handle ends, also when it fails: then nothing was published. Only what is no handle of this process,
  * of a frame or a timeline, and a structure of a wrong size leave it as it was.
  *
  * BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
- * reports.
+ * has to report by now.
  */
 bips_status bips_writable_frame_publish(struct bips_writable_frame *frame,
                                         const struct bips_description *description,
@@ -1187,9 +1189,9 @@ bips_status bips_frame_fd(const struct bips_frame *frame,
                           uint64_t *offset);
 
 /**
- * Gives the frame back once `done` (NULL: now), and ends the handle. NULL instead of a frame is nothing. The slot is
- * free when everything made from the frame, such as DLPack tensors, is gone too. The handle ends also when the fence
- * reports an error; only a wrong handle, or a fence of the parent in a forked child, leaves things as they were.
+ * Gives the frame back once `done` (NULL: now), and ends the handle at once: a thread of bips waits for the fence. NULL instead
+ * of a frame is nothing. The slot is free when everything made from the frame, such as DLPack tensors, is gone too. The
+ * handle ends also when the fence has an error to report by now; only a wrong handle, or a fence of the parent in a forked child, leaves things as they were.
  */
 bips_status bips_frame_release(struct bips_frame *frame,
                                const struct bips_fence *done);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub struct bips_timeline(());
 
 /// How bips asks a timeline of yours, for instance one of CUDA events. Called by the thread that publishes or releases
-/// a frame; must neither throw, nor jump out, nor fork.
+/// a frame, and by one of bips' own as long as the work is not done then; must neither throw, nor jump out, nor fork.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct TimelineFunctions {
@@ -24,8 +24,9 @@ pub struct TimelineFunctions {
     /// Where the timeline stands; not 0 for an error of the device, the code of which goes into the message.
     pub value: Option<unsafe extern "C" fn(context: *mut c_void, value: *mut u64) -> i32>,
     /// Blocks until it stands at `value` or beyond, or `timeout_ns` (negative: none) is over, after which it is asked
-    /// for its value. May be NULL: then the value is asked for every 100 µs. A publication asks for a few milliseconds at a
-    /// time, since closing the producer ends it.
+    /// for its value. May be NULL: then the value is asked for every 100 µs. A publication in
+    /// memory that must be told of the CPU's access asks for a few milliseconds at a time, since closing the producer
+    /// ends it.
     pub wait: Option<unsafe extern "C" fn(context: *mut c_void, value: u64, timeout_ns: i64) -> i32>,
     /// Called once when nobody will ask any more. May be NULL.
     pub destroy: Option<unsafe extern "C" fn(context: *mut c_void)>,

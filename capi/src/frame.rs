@@ -9,6 +9,7 @@ use bips::Frame;
 use std::ffi::{c_int, c_void};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A frame that another process published, readable in place. Any thread, several at once. It may outlive its consumer.
 #[allow(non_camel_case_types, reason = "as C writes them")]
@@ -182,9 +183,9 @@ pub unsafe extern "C" fn bips_frame_fd(frame: *const bips_frame, fd: *mut c_int,
     })
 }
 
-/// Gives the frame back once `done` (NULL: now), and ends the handle. NULL instead of a frame is nothing. The slot is
-/// free when everything made from the frame, such as DLPack tensors, is gone too. The handle ends also when the fence
-/// reports an error; only a wrong handle, or a fence of the parent in a forked child, leaves things as they were.
+/// Gives the frame back once `done` (NULL: now), and ends the handle at once: a thread of bips waits for the fence. NULL instead
+/// of a frame is nothing. The slot is free when everything made from the frame, such as DLPack tensors, is gone too. The
+/// handle ends also when the fence has an error to report by now; only a wrong handle, or a fence of the parent in a forked child, leaves things as they were.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_frame_release(frame: *mut bips_frame, done: *const bips_fence) -> Status {
     call(|| {
@@ -195,8 +196,12 @@ pub unsafe extern "C" fn bips_frame_release(frame: *mut bips_frame, done: *const
         let waited = match unsafe { fence(done) }? {
             bips::Fence::Signaled => Ok(()),
             done => {
-                drop(handle::shared::<Leased>(frame)?);
-                done.wait()
+                let lease = Leased::share(frame)?;
+                let by_now = done.wait_for(Duration::ZERO);
+                if matches!(by_now, Ok(false)) {
+                    done.then(move |_| drop(lease));
+                }
+                by_now.map(drop)
             }
         };
         handle::remove::<Leased>(frame)?;

@@ -127,12 +127,13 @@ pub unsafe extern "C" fn bips_writable_frame_fd(
 }
 
 /// Hands the frame to every consumer, once `ready` (NULL: at once). Its sequence number, from 0, goes to `sequence`,
-/// which may be NULL. Never waits for a consumer; for `ready` and for a device that still writes it waits until the
-/// producer is closed. The handle ends, also when it fails: then nothing was published. Only what is no handle of this process,
+/// which may be NULL. Waits for no consumer, and not for `ready`: consumers receive the frame when it is done, never if it fails.
+/// Only of memory that must be told of the CPU's access (dma-bufs) it waits for `ready` and for devices that still
+/// write, until the producer is closed. The handle ends, also when it fails: then nothing was published. Only what is no handle of this process,
 /// of a frame or a timeline, and a structure of a wrong size leave it as it was.
 ///
 /// BIPS_INVALID_ARGUMENT for a shape that doesn't fit or too much metadata; BIPS_CLOSED; BIPS_FORKED; what the fence
-/// reports.
+/// has to report by now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bips_writable_frame_publish(
     frame: *mut bips_writable_frame,

@@ -28,6 +28,7 @@ pub struct ConsumerBuilder {
     directory: Option<PathBuf>,
     wait: Wait,
     spin: Duration,
+    explicit_sync: bool,
     interrupt: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
@@ -42,6 +43,7 @@ impl ConsumerBuilder {
             directory: None,
             wait: Wait::Now,
             spin: DEFAULT_SPIN,
+            explicit_sync: false,
             interrupt: None,
         }
     }
@@ -97,6 +99,14 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Receives frames before the producer's device is done with them; [`Frame::ready`](crate::Frame::ready) says when
+    /// they are whole. For devices that wait for each other; whoever reads with the CPU waits for that first.
+    #[must_use]
+    pub fn explicit_sync(mut self, explicit_sync: bool) -> Self {
+        self.explicit_sync = explicit_sync;
+        self
+    }
+
     /// Asked about every 50 ms while [`ConsumerBuilder::connect`] waits; true makes it give up as if time were over.
     /// For callers that have to look after something else meanwhile, such as Ctrl-C.
     #[must_use]
@@ -138,6 +148,7 @@ impl ConsumerBuilder {
             reconnect: self.reconnect,
             joining: None,
             upkeep: self.reconnect,
+            explicit_sync: self.explicit_sync,
             spin: if single_cpu() { Duration::ZERO } else { self.spin },
             expected: None,
             published_on: u32::MAX,

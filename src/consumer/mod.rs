@@ -29,7 +29,7 @@ use std::time::Duration;
 pub struct ConsumerStats {
     /// Frames received.
     pub received: u64,
-    /// Frames it never saw because newer ones took their place (keep-last).
+    /// Frames it never saw: newer ones took their place (keep-last), or the device that wrote them failed or died.
     pub missed: u64,
     /// Frames leased right now.
     pub held: u32,
@@ -65,6 +65,8 @@ pub struct Consumer {
     /// A rejoin under way.
     joining: Option<Joining>,
     spin: Duration,
+    /// Whether frames come before they are whole.
+    explicit_sync: bool,
     /// Last known description of each slot, with its version.
     cache: Vec<Option<(u32, Arc<SlotInfo>)>>,
     /// Whether an empty look has more to do: signal a poll descriptor's wishes, or look for a new producer.
@@ -74,7 +76,7 @@ pub struct Consumer {
     /// Processor of the producer at its last publication.
     published_on: u32,
     stats: ConsumerStats,
-    /// A frame taken, which a device still writes.
+    /// A frame taken, which a device still writes, or did when it was last looked.
     unfinished: Option<Frame>,
     /// Why the last attempt to go on with a new producer failed.
     refusal: Option<Error>,

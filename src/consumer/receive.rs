@@ -4,18 +4,15 @@ use super::Consumer;
 use crate::Wait;
 use crate::describe::Described;
 use crate::error::ReceiveError;
-use crate::frame::{Frame, SlotInfo};
+use crate::frame::{DEVICE_RECHECK, Frame, SlotInfo};
 use crate::session::{Joining, Patience};
-use crate::signaler::{TakeError, Taken};
+use crate::signaler::{Readiness, TakeError, Taken};
 use crate::step::{Step, reach};
 use crate::sys::{current_cpu, fork};
 use crate::wait::Deadline;
 use std::hint;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a wait for a device goes on before it looks whether its consumer was closed.
-const DEVICE_RECHECK: Duration = Duration::from_millis(50);
 
 impl From<TakeError> for ReceiveError {
     fn from(error: TakeError) -> Self {
@@ -39,12 +36,19 @@ impl Consumer {
         if !self.closing.is_closed()
             && let Some(frame) = self.unfinished.take()
         {
-            return self.begin(frame, wait.deadline());
+            let deadline = wait.deadline();
+            return match self.begin(frame, deadline)? {
+                Some(frame) => Ok(frame),
+                None => self.receive_slowly(deadline).map_err(|error| self.failed(error)),
+            };
         }
         match self.look() {
-            Ok(Some(taken)) => self.lease(taken, || wait.deadline()),
+            Ok(Some(taken)) => match self.lease(taken, || wait.deadline())? {
+                Some(frame) => Ok(frame),
+                None => self.receive_slowly(wait.deadline()).map_err(|error| self.failed(error)),
+            },
             Ok(None) if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
-            Ok(None) => self.receive_slowly(wait).map_err(|error| self.failed(error)),
+            Ok(None) => self.receive_slowly(wait.deadline()).map_err(|error| self.failed(error)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -93,23 +97,28 @@ impl Consumer {
     }
 
     #[cold]
-    fn receive_slowly(&mut self, wait: Wait) -> Result<Frame, ReceiveError> {
-        let deadline = wait.deadline();
+    fn receive_slowly(&mut self, deadline: Deadline) -> Result<Frame, ReceiveError> {
         loop {
+            let mut found = None;
             if self.reconnect && self.attachment.has_ended() {
                 // Nothing can come from here any more once this finds nothing.
-                if let Some(taken) = self.look()? {
-                    return self.lease(taken, || deadline);
+                found = self.look()?;
+                if found.is_none() {
+                    self.rejoin(deadline)?;
                 }
-                self.rejoin(deadline)?;
-            }
-            if let Some(taken) = self.spin(deadline)? {
-                return self.lease(taken, || deadline);
             }
             let left = deadline.left();
-            self.pause(left);
-            if let Some(taken) = self.look()? {
-                return self.lease(taken, || deadline);
+            if found.is_none() {
+                found = self.spin(deadline)?;
+            }
+            if found.is_none() {
+                self.pause(left);
+                found = self.look()?;
+            }
+            if let Some(taken) = found
+                && let Some(frame) = self.lease(taken, || deadline)?
+            {
+                return Ok(frame);
             }
             if left.is_none() {
                 return Err(ReceiveError::Timeout);
@@ -161,9 +170,13 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Makes a frame of what was taken.
+    /// Makes a frame of what was taken; none, if its device failed.
     #[inline]
-    fn lease(&mut self, taken: Taken, deadline: impl FnOnce() -> Deadline) -> Result<Frame, ReceiveError> {
+    fn lease(
+        &mut self,
+        taken: Taken,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<Option<Frame>, ReceiveError> {
         let slot = match &self.cache[taken.slot as usize] {
             Some((version, slot)) if *version == taken.version => slot.clone(),
             _ => self.describe(taken)?,
@@ -171,25 +184,37 @@ impl Consumer {
         let missed = self.expected.map_or(0, |expected| taken.sequence.saturating_sub(expected));
         self.expected = Some(taken.sequence.wrapping_add(1));
         self.published_on = taken.cpu;
-        self.stats.received += 1;
         self.stats.missed = self.stats.missed.wrapping_add(missed);
-        self.attachment.subscriber.count(1, missed);
         reach(Step::Leased);
         let frame = Frame::new(slot, taken);
-        if self.attachment.pool.is_announced() { self.begin(frame, deadline()) } else { Ok(frame) }
+        if taken.open || self.attachment.pool.is_announced() {
+            self.attachment.subscriber.count(0, missed);
+            return self.begin(frame, deadline());
+        }
+        self.stats.received += 1;
+        self.attachment.subscriber.count(1, missed);
+        Ok(Some(frame))
     }
 
-    /// Begins the CPU's access to a frame in memory that must be told. One that a device still writes at the deadline is
-    /// the next receive's.
+    /// Waits until a device has written a frame, and begins the CPU's access in memory that must be told. One that a device
+    /// still writes at the deadline is the next receive's. None, if the device failed.
     #[cold]
-    fn begin(&mut self, mut frame: Frame, deadline: Deadline) -> Result<Frame, ReceiveError> {
+    fn begin(&mut self, mut frame: Frame, deadline: Deadline) -> Result<Option<Frame>, ReceiveError> {
         if self.process != fork::process_number() {
             return Err(ReceiveError::Forked);
         }
         // In parts: nobody can wake whoever waits for a device.
         let begun = loop {
             let left = deadline.left_at_most(DEVICE_RECHECK);
-            match frame.begin(Some(left.unwrap_or_default())) {
+            let limit = left.unwrap_or_default();
+            if frame.is_open() && !self.explicit_sync && frame.wait_ready(limit) == Readiness::Lost {
+                self.stats.missed = self.stats.missed.wrapping_add(1);
+                self.attachment.subscriber.count(0, 1);
+                return Ok(None);
+            }
+            let begun =
+                if frame.is_open() && !self.explicit_sync { Ok(false) } else { frame.begin(Some(limit)) };
+            match begun {
                 Ok(false) if self.closing.is_closed() => {
                     self.closing.resign(&self.attachment);
                     return Err(ReceiveError::Closed);
@@ -199,7 +224,11 @@ impl Consumer {
             }
         };
         match begun {
-            Ok(true) => Ok(frame),
+            Ok(true) => {
+                self.stats.received += 1;
+                self.attachment.subscriber.count(1, 0);
+                Ok(Some(frame))
+            }
             Ok(false) => {
                 // No publication will announce that it is done.
                 if let Some(poll) = self.attachment.poll() {

@@ -161,23 +161,29 @@ impl FrameMut {
         SlotHold { inner: self.inner.clone(), slot: self.slot }
     }
 
-    /// Hands the frame to every consumer, once `ready`. Returns its sequence number, from 0. Never waits for a
-    /// consumer; for a device it waits (see [`FrameMut::settle`]) until the producer is closed.
+    /// Hands the frame to every consumer. Returns its sequence number, from 0. Waits for no consumer, and for no device: while
+    /// `ready` is open consumers wait for it, and nobody gets the slot for another frame. If the device fails then,
+    /// the frame is lost to them. Only of memory that must be told of the CPU's access (dma-bufs) `ready` is waited
+    /// for here, and what devices still write (see [`FrameMut::settle`]), until the producer is closed.
     ///
     /// # Errors
-    /// `InvalidArgument` for a shape that doesn't fit or too much metadata; `Closed`; `Forked`; what the fence
-    /// reports. The slot is given back and nothing is published.
+    /// `InvalidArgument` for a shape that doesn't fit or too much metadata; `Closed`; `Forked`; what the fence has to
+    /// report by now. The slot is given back and nothing is published.
     pub fn publish(mut self, description: Description<'_>, ready: Fence) -> Result<u64> {
         if self.inner.is_forked() {
             return Err(Error::forked());
         }
-        // Memory whose fences can't cross processes: the host waits (see `Fence`).
+        if !self.inner.pool.is_announced() && !ready.wait_for(Duration::ZERO)? {
+            self.holds = false;
+            return self.inner.publish_open(self.slot, &description, ready);
+        }
+        // What was written must be told of after it was written: the host waits (ADR 20).
         while !ready.wait_for(Bell::RECHECK)? {
             self.inner.refuse_closed()?;
         }
         while !self.settle(Duration::MAX)? {}
         self.holds = false;
-        self.inner.publish(self.slot, &description)
+        self.inner.publish(self.slot, &description, false)
     }
 
     /// Whether it was acquired in the process that this one was forked from, whose slot it is.

@@ -4,10 +4,11 @@ use super::OnStall;
 use super::vigil::MANY_PAGES;
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
+use crate::fence::Fence;
 use crate::pool::Pool;
 use crate::session::{BOARD_BYTES, ConsumerInfo, Contact};
 use crate::shm::{Bell, Board, Seat, Shared};
-use crate::signaler::{Acquired, Hot, Member, Publisher, SeatId, bit};
+use crate::signaler::{self, Acquired, Hot, Member, Publisher, SeatId, bit};
 use crate::stream::{AccessRule, StreamName};
 use crate::sys::fork;
 use crate::sys::{Clock, PAGE, Segment, Sharing, monotonic_ns, random_id};
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     pub(super) bell: Shared<Bell>,
     state: Mutex<State>,
     pub(super) joined: Condvar,
+    /// Somebody waits for [`State::open`] to be 0.
+    settled: Condvar,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub(super) struct State {
     pub(super) publisher: Publisher<Contact>,
     /// Removed for breaking the protocol, or dead; their connections are just ending.
     put_out: Vec<Member<Contact>>,
+    /// Frames published whose device is at work still.
+    open: u32,
     clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
     plain: u64,
@@ -106,11 +111,13 @@ impl Inner {
             state: Mutex::new(State {
                 publisher,
                 put_out: Vec::new(),
+                open: 0,
                 clock: Clock::new(),
                 plain: 0,
                 special,
             }),
             joined: Condvar::new(),
+            settled: Condvar::new(),
         })
     }
 
@@ -241,24 +248,24 @@ impl Inner {
 
     /// Publishes a slot this process has acquired. The writing hold ends, also on error.
     #[inline]
-    pub(super) fn publish(&self, slot: u32, description: &Description<'_>) -> Result<u64> {
+    pub(super) fn publish(&self, slot: u32, description: &Description<'_>, open: bool) -> Result<u64> {
         if description.shape.is_some() || !description.metadata.is_empty() {
-            return self.publish_described(slot, description);
+            return self.publish_described(slot, description, open);
         }
         let mut state = self.lock();
         if state.publisher.is_closed() || state.plain & bit(slot) == 0 {
-            return self.publish_anew(state, slot, description, None);
+            return self.publish_anew(state, slot, description, open, None);
         }
         let State { publisher, clock, .. } = &mut *state;
-        Ok(publisher.publish(slot, || hot(clock, description), None))
+        Ok(publisher.publish(slot, || hot(clock, description, open), None))
     }
 
     /// With a description of the frame's own.
-    fn publish_described(&self, slot: u32, description: &Description<'_>) -> Result<u64> {
+    fn publish_described(&self, slot: u32, description: &Description<'_>, open: bool) -> Result<u64> {
         let words = self.describe(description);
         let state = self.lock();
         match words {
-            Ok(words) => self.publish_anew(state, slot, description, Some(&words)),
+            Ok(words) => self.publish_anew(state, slot, description, open, Some(&words)),
             Err(error) => {
                 let mut state = state;
                 state.publisher.unhold(slot);
@@ -274,6 +281,7 @@ impl Inner {
         mut state: MutexGuard<'_, State>,
         slot: u32,
         description: &Description<'_>,
+        open: bool,
         words: Option<&[u64; DESCRIPTION_WORDS]>,
     ) -> Result<u64> {
         let state = &mut *state;
@@ -282,7 +290,7 @@ impl Inner {
             return Err(self.not_published());
         }
         let State { publisher, clock, .. } = state;
-        let hot = || hot(clock, description);
+        let hot = || hot(clock, description, open);
         let Some(words) = words else {
             state.plain |= bit(slot);
             return Ok(publisher.publish(slot, hot, Some(&self.plain)));
@@ -297,6 +305,49 @@ impl Inner {
             }
         }
         Ok(publisher.publish(slot, hot, (!known).then_some(words)))
+    }
+
+    /// Publishes it before `ready`. The slot is nobody's to write until then, whoever reads it or not.
+    #[cold]
+    pub(super) fn publish_open(
+        self: &Arc<Self>,
+        slot: u32,
+        description: &Description<'_>,
+        ready: Fence,
+    ) -> Result<u64> {
+        self.hold(slot);
+        let sequence = match self.publish(slot, description, true) {
+            Ok(sequence) => sequence,
+            Err(error) => {
+                self.unhold(slot);
+                return Err(error);
+            }
+        };
+        self.lock().open += 1;
+        let inner = self.clone();
+        ready.then(move |done| inner.settle(slot, sequence, done));
+        Ok(sequence)
+    }
+
+    fn settle(&self, slot: u32, sequence: u64, done: Result<()>) {
+        if let Err(error) = &done {
+            tracing::warn!(stream = %self.name, %error, sequence, "a device failed with a frame under way; it is lost");
+        }
+        signaler::settle(&self.board, slot, sequence, done.is_ok());
+        let mut state = self.lock();
+        state.publisher.unhold(slot);
+        state.open -= 1;
+        drop(state);
+        self.settled.notify_all();
+    }
+
+    /// Waits until no device is at work on what was published, at most `patience`.
+    pub(super) fn await_devices(&self, patience: Duration) {
+        let state = self.lock();
+        let at_work = |state: &mut State| state.open > 0;
+        drop(
+            self.settled.wait_timeout_while(state, patience, at_work).unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     /// For whoever waits before it publishes.
@@ -386,9 +437,9 @@ impl Inner {
 
 /// What changes with every frame, as of now.
 #[inline]
-fn hot(clock: &mut Clock, description: &Description<'_>) -> Hot {
+fn hot(clock: &mut Clock, description: &Description<'_>, open: bool) -> Hot {
     let published = clock.now();
-    Hot { published, captured: description.timestamp.unwrap_or(published), cpu: clock.cpu() }
+    Hot { published, captured: description.timestamp.unwrap_or(published), cpu: clock.cpu(), open }
 }
 
 pub(super) fn consumers(state: &State) -> Vec<ConsumerInfo> {

@@ -151,12 +151,14 @@ impl Producer {
         self.inner.wait_for_consumers(n, wait.deadline())
     }
 
-    /// Ends the stream and gives the name back. Doing it again is nothing.
+    /// Ends the stream and gives the name back. Doing it again is nothing. Where devices are still at work on what was
+    /// published it waits for them, at most 5 s: after that these frames are lost to consumers.
     pub fn close(&self) {
         if self.inner.is_forked() {
             return; // the stream is the parent's
         }
         self.inner.close();
+        self.inner.await_devices(DEVICES);
         self.server.lock().unwrap_or_else(PoisonError::into_inner).stop();
     }
 
@@ -216,6 +218,9 @@ impl Producer {
         self.inner.is_forked()
     }
 }
+
+/// How long a producer's end waits for its devices: longer than a driver takes to find that its device hangs.
+const DEVICES: Duration = Duration::from_secs(5);
 
 impl Drop for Producer {
     fn drop(&mut self) {

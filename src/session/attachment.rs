@@ -7,7 +7,7 @@ use crate::handle::Access;
 use crate::plan::Registry;
 use crate::pool::Pool;
 use crate::shm::{Alive, Bell, Board, Seat, Shared};
-use crate::signaler::{Policy, Subscriber};
+use crate::signaler::{Policy, Readiness, Subscriber};
 use crate::step::{Step, reach};
 use crate::stream::StreamName;
 use crate::sys::fork::ProcessFd;
@@ -93,6 +93,7 @@ impl Watch for Link {
     fn ready(&self) -> Verdict {
         self.gone.store(true, Release); // ORDERING: pairs with the load in `Attachment::is_gone`
         self.wake_self();
+        self.subscriber.wake_readiness();
         Verdict::End
     }
 }
@@ -125,6 +126,18 @@ impl Attachment {
     /// Whether the producer's process is gone or hung up. Frames it published before are still there.
     pub(crate) fn is_gone(&self) -> bool {
         self.link.gone.load(Acquire) // ORDERING: pairs with the store in `Link::ready`
+    }
+
+    /// How far a frame is that was taken open. Of a producer that is gone it is settled.
+    pub(crate) fn readiness(&self, slot: u32, sequence: u64) -> Readiness {
+        match self.subscriber.readiness(slot, sequence) {
+            // Gone before a second look: then its last word has been read.
+            Readiness::Open if self.is_gone() => match self.subscriber.readiness(slot, sequence) {
+                Readiness::Open => Readiness::Lost,
+                settled => settled,
+            },
+            found => found,
+        }
     }
 
     /// Wakes this consumer's own sleeper, and makes its poll descriptor readable. Call after writing the reason.

@@ -1,7 +1,7 @@
 //! The board: written by the producer, mapped read-only by every consumer.
 
 use super::Line;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Word};
 use std::array;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,7 +27,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"bipsbord");
 
 /// Version of the layout of board, seat and bell.
 #[cfg(not(any(bips_loom, bips_shuttle)))]
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the board says about the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,9 @@ pub(crate) struct Board {
     state: Line<AtomicU32>,
     tail: Line<AtomicU64>,
     hungry: Line<AtomicU32>,
+    readiness: [Word; RING],
     #[cfg(not(any(bips_loom, bips_shuttle)))]
-    reserved: [Line<[AtomicU64; 16]>; 28],
+    reserved: [Line<[AtomicU64; 16]>; 26],
     pub(crate) entries: [Entry; RING],
     frames: [[AtomicU64; COLD_WORDS]; RING],
 }
@@ -68,14 +69,13 @@ pub(crate) struct Entry {
     pub(crate) slot: AtomicU32,
     /// Rises whenever the slot's cold description changes.
     pub(crate) version: AtomicU32,
-    /// Bit 0: the slot's content must be waited for on its timeline.
+    /// [`Entry::OPEN`].
     pub(crate) flags: AtomicU32,
     /// The processor the producer published from.
     pub(crate) cpu: AtomicU32,
     pub(crate) published: AtomicU64,
     pub(crate) captured: AtomicU64,
-    pub(crate) ready: AtomicU64,
-    pub(crate) spare: [AtomicU64; 2],
+    pub(crate) spare: [AtomicU64; 3],
 }
 
 #[cfg(not(any(bips_loom, bips_shuttle)))]
@@ -84,10 +84,16 @@ const _: () = {
     assert!(std::mem::offset_of!(Board, state) == 128);
     assert!(std::mem::offset_of!(Board, tail) == 256);
     assert!(std::mem::offset_of!(Board, hungry) == 384);
+    assert!(std::mem::offset_of!(Board, readiness) == 512);
     assert!(std::mem::offset_of!(Board, entries) == 4096);
     assert!(std::mem::offset_of!(Board, frames) == 8192);
     assert!(size_of::<Board>() == 40960);
 };
+
+impl Entry {
+    /// Flag: a device still writes the frame, or did when it was published; its slot's [`Board::readiness`] says.
+    pub(crate) const OPEN: u32 = 1;
+}
 
 impl Default for Board {
     fn default() -> Self {
@@ -96,6 +102,7 @@ impl Default for Board {
             state: Line::default(),
             tail: Line::default(),
             hungry: Line::default(),
+            readiness: array::from_fn(|_| Word::default()),
             #[cfg(not(any(bips_loom, bips_shuttle)))]
             reserved: array::from_fn(|_| Line::default()),
             entries: array::from_fn(|_| Entry::default()),
@@ -136,6 +143,12 @@ impl Board {
     #[inline]
     pub(crate) fn tail(&self) -> &AtomicU64 {
         &self.tail
+    }
+
+    /// How far the slot's last frame is that was published before its device was done with it.
+    #[inline]
+    pub(crate) fn readiness(&self, slot: u32) -> &Word {
+        &self.readiness[slot as usize % RING]
     }
 
     /// Non-zero while the producer waits for a slot.

@@ -15,7 +15,7 @@ mod slot;
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub(crate) use alive::Alive;
 pub(crate) use bell::Bell;
-pub(crate) use board::{Board, Cold, RING, State};
+pub(crate) use board::{Board, Cold, Entry, RING, State};
 pub(crate) use seat::Seat;
 pub(crate) use shared::Shared;
 #[cfg(not(any(bips_loom, bips_shuttle)))]

@@ -6,6 +6,7 @@
 
 mod expel;
 mod publisher;
+mod readiness;
 mod reclaim;
 mod standstill;
 mod subscriber;
@@ -19,6 +20,7 @@ mod models;
 mod tests;
 
 pub(crate) use publisher::{Hot, Member, Publisher, SeatId};
+pub(crate) use readiness::{Readiness, settle};
 pub(crate) use reclaim::Acquired;
 pub(crate) use subscriber::{Subscriber, TakeError, Taken};
 

@@ -16,6 +16,7 @@ use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 const SLOTS: u32 = 2;
 
@@ -66,8 +67,25 @@ impl Stream {
         let sequence = publisher.published();
         // SAFETY: the slot was acquired; were it shared all the same, loom would end the model here.
         self.data[slot as usize].with_mut(|data| unsafe { *data = sequence + 100 });
-        let hot = Hot { published: clock, captured: sequence + 500, cpu: 0 };
+        let hot = Hot { published: clock, captured: sequence + 500, cpu: 0, open: false };
         publisher.publish(slot, || hot, Some(&[sequence + 900]))
+    }
+
+    /// The same for a frame that a device writes afterwards: the caller's part is [`Stream::settle`].
+    fn publish_open(&self, slot: u32, clock: u64) -> u64 {
+        let mut publisher = self.publisher.lock().unwrap();
+        let sequence = publisher.published();
+        let hot = Hot { published: clock, captured: sequence + 500, cpu: 0, open: true };
+        publisher.hold(slot);
+        publisher.publish(slot, || hot, Some(&[sequence + 900]))
+    }
+
+    /// The device writes, and its slot is given back.
+    fn settle(&self, slot: u32, sequence: u64) {
+        // SAFETY: the slot is held; were it read or written all the same, loom would end the model here.
+        self.data[slot as usize].with_mut(|data| unsafe { *data = sequence + 100 });
+        super::settle(&self.board, slot, sequence, true);
+        self.publisher.lock().unwrap().unhold(slot);
     }
 
     /// Tries to publish `frames` times; what finds no slot is dropped.
@@ -231,6 +249,33 @@ fn loom_park() {
         let slot = stream.acquire().unwrap();
         stream.publish(slot, SLOW);
         consumer.join().unwrap();
+    });
+}
+
+/// A frame published before its device was done: what the device writes comes after the publication, and whoever waited for
+/// it reads that. A lost wake-up is a deadlock.
+#[test]
+fn loom_ready() {
+    explore(3, || {
+        let stream = Stream::new(1);
+        let (_, reader) = stream.join(Policy::Reliable, 1);
+        let theirs = stream.clone();
+        let slot = stream.acquire().unwrap();
+        let sequence = stream.publish_open(slot, SLOW);
+        let consumer = thread::spawn(move || {
+            let taken = reader.take().unwrap().expect("one frame is there");
+            assert!(taken.open);
+            reader.resign();
+            while reader.readiness(taken.slot, taken.sequence) == Readiness::Open {
+                reader.await_readiness(taken.slot, taken.sequence, Duration::ZERO);
+            }
+            theirs.check(&reader, taken);
+            reader.release(taken.slot);
+        });
+        stream.settle(slot, sequence);
+        stream.produce(2, SLOW);
+        consumer.join().unwrap();
+        stream.check_free();
     });
 }
 

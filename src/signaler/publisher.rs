@@ -1,8 +1,8 @@
 //! The producer's half: publish, join and leave, close. `reclaim.rs` finds free slots.
 
 use super::reclaim::slots_between;
-use super::{Policy, bit, mask};
-use crate::shm::{Bell, Board, Cold, RING, Seat, Shared, State};
+use super::{Policy, Readiness, bit, mask};
+use crate::shm::{Bell, Board, Cold, Entry, RING, Seat, Shared, State};
 use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,6 +17,8 @@ pub(crate) struct Hot {
     pub(crate) published: u64,
     pub(crate) captured: u64,
     pub(crate) cpu: u32,
+    /// A device still writes the frame. Whoever waits for it calls [`readiness::settle`](super::readiness::settle).
+    pub(crate) open: bool,
 }
 
 /// One consumer, as the producer keeps it.
@@ -153,6 +155,11 @@ impl<P> Publisher<P> {
         order::FE(); // ORDERING(FE, release fence) -> C1
         reach(Step::PublishCleared);
         let hot = hot();
+        if hot.open {
+            // Before the stamp, by which it is seen.
+            self.board.readiness(slot).store(Readiness::Open.of(sequence), Relaxed);
+        }
+        entry.flags.store(if hot.open { Entry::OPEN } else { 0 }, Relaxed);
         entry.slot.store(slot, Relaxed);
         entry.version.store(*version, Relaxed);
         entry.cpu.store(hot.cpu, Relaxed);

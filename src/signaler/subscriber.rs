@@ -1,7 +1,7 @@
 //! The consumer's half: receive, release, park. Lock-free; one thread receives at a time, any may release.
 
-use super::{Policy, bit};
-use crate::shm::{Bell, Board, Cold, Seat, Shared, State};
+use super::{Policy, Readiness, bit};
+use crate::shm::{Bell, Board, Cold, Entry, Seat, Shared, State};
 use crate::step::{Step, reach};
 use crate::sync::order;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -19,6 +19,8 @@ pub(crate) struct Taken {
     pub(crate) published: u64,
     pub(crate) captured: u64,
     pub(crate) cpu: u32,
+    /// It was published before its device was done: see [`Subscriber::readiness`].
+    pub(crate) open: bool,
 }
 
 /// Why a take gave nothing although something may be there.
@@ -85,6 +87,7 @@ impl Subscriber {
                 published: entry.published.load(Relaxed),
                 captured: entry.captured.load(Relaxed),
                 cpu: entry.cpu.load(Relaxed),
+                open: entry.flags.load(Relaxed) & Entry::OPEN != 0,
             };
             if taken.slot >= self.slots {
                 // A rewritten entry can mix two frames; only an unmoved cursor makes this the producer's word.
@@ -151,6 +154,25 @@ impl Subscriber {
     /// Copies the cold description of a slot this consumer holds.
     pub(crate) fn read_cold(&self, slot: u32) -> Cold {
         self.board.read_cold(slot)
+    }
+
+    /// How far a frame is that was taken open.
+    pub(crate) fn readiness(&self, slot: u32, sequence: u64) -> Readiness {
+        // ORDERING(R2, acquire) -> R1
+        Readiness::read(self.board.readiness(slot).load(order::R2()), sequence)
+    }
+
+    /// Sleeps while it is open, at most `timeout`, in any thread. May return for no reason. Whoever has the board can move
+    /// a sleeper to a word that nobody wakes: look again in time.
+    pub(crate) fn await_readiness(&self, slot: u32, sequence: u64, timeout: Duration) {
+        self.board.readiness(slot).wait(Readiness::Open.of(sequence), Some(timeout));
+    }
+
+    /// Wakes all who sleep so, for instance because the producer died. Call after writing the reason.
+    pub(crate) fn wake_readiness(&self) {
+        for slot in 0..self.slots {
+            self.board.readiness(slot).wake_all();
+        }
     }
 
     /// Gives a slot back. Any thread.

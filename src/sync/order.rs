@@ -72,6 +72,8 @@ orderings! {
     P5 = Release -> "C7", model "", "Producer moves the tail.";
     P6 = Release -> "C8", model "", "Producer closes: everything published before is visible; the fence FP of the last publication says so too.";
     P7 = AcqRel -> "C0, C3", model "", "Producer puts a consumer out: takes what is unread away, leaves what it holds.";
+    R1 = Release -> "R2", model "ready", "Whoever waited for the producer's device says that a frame published before is whole now.";
+    R2 = Acquire -> "R1", model "ready", "Consumer reads how far such a frame is: if it is whole, so is what it reads.";
     B1 = Release -> "B2", model "", "Whoever frees a slot rings the bell.";
     B2 = Acquire -> "B1", model "", "The hungry producer reads the bell before it looks again.";
 }

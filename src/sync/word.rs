@@ -17,7 +17,6 @@ mod imp {
             self.0.load(order)
         }
 
-        #[cfg(test)]
         pub(crate) fn store(&self, value: u32, order: Ordering) {
             self.0.store(value, order);
         }

@@ -182,7 +182,7 @@ impl Stream {
             let pace = PACES[draw(0..=1) as usize];
             let published = self.clock.fetch_add(pace, Relaxed) + pace;
             self.numbers.lock().unwrap().push(number);
-            let hot = Hot { published, captured: number, cpu: 0 };
+            let hot = Hot { published, captured: number, cpu: 0, open: false };
             publisher.publish(slot, || hot, Some(&[number]));
             drop(publisher);
             PUBLISHED.add(1);

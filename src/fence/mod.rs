@@ -1,5 +1,8 @@
 //! When device work on a buffer is done: timelines, and fences on them.
 
+#[cfg(not(any(bips_loom, bips_shuttle)))]
+mod attend;
+
 use crate::{ErrorKind, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +25,10 @@ pub trait Timeline: Send + Sync + fmt::Debug {
 
 /// A point on a timeline, or none: the work is done.
 ///
-/// No memory kind of this release exports timelines to other processes, so a fence that is still open when a
-/// frame is published or released is waited for by the host, right there. `backends/README.md` has the table.
+/// A frame published with a fence that is still open is on its way to consumers at once. They get it when the work is done,
+/// or, where they asked for that ([`ConsumerBuilder::explicit_sync`](crate::ConsumerBuilder::explicit_sync)), before,
+/// with a fence of their own ([`Frame::ready`](crate::Frame::ready)). A frame released with one is given back when its work
+/// is done. Of memory that must be told of the CPU's access (dma-bufs) the fence is waited for right there.
 #[derive(Debug, Clone, Default)]
 pub enum Fence {
     /// Nothing to wait for.
