@@ -36,6 +36,8 @@ pub struct Adapter {
     /// Bytes of the largest allocation.
     pub(crate) largest: u64,
     pub(crate) family: Option<u32>,
+    /// Whether it can wait for values that the host signals.
+    pub(crate) timelines: bool,
     /// What host memory must begin and end at to be used in place, where the driver can that.
     pub(crate) host_alignment: Option<u64>,
     /// Why it can't share memory.
@@ -87,6 +89,7 @@ impl Adapter {
             largest: limits.max_memory_allocation_size,
             host_alignment: takes_host_memory.then_some(host.min_imported_host_pointer_alignment.max(1)),
             family: family.map(|at| at as u32),
+            timelines: version >= vk::API_VERSION_1_1 && has_timelines(instance, raw),
             unfit,
         }
     }
@@ -144,6 +147,18 @@ fn has(instance: &ash::Instance, device: vk::PhysicalDevice, name: &CStr) -> boo
     // SAFETY: a device of this instance.
     let extensions = unsafe { instance.enumerate_device_extension_properties(device) }.unwrap_or_default();
     extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name))
+}
+
+/// By the extension: the instance is of version 1.1, whatever the device is.
+fn has_timelines(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
+    let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
+    let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut timelines);
+    if !has(instance, device, ash::khr::timeline_semaphore::NAME) {
+        return false;
+    }
+    // SAFETY: both are of version 1.1, where this is no extension; the device has the structure's extension.
+    unsafe { instance.get_physical_device_features2(device, &mut features) };
+    timelines.timeline_semaphore != 0
 }
 
 /// What the driver lacks for memory that other processes open. It is asked for the extension and for what it can do by it:

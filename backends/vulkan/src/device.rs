@@ -5,6 +5,7 @@ use crate::descriptor::Signature;
 use crate::failure::failed;
 use crate::instance::Instance;
 use crate::memory::VulkanMemory;
+use crate::wait::Point;
 use ash::{ext, khr, vk};
 use bips::sys::{PAGE, PerProcess};
 use bips::{Error, ErrorKind, Result};
@@ -17,9 +18,13 @@ pub struct Device {
     pub(crate) memory_fd: khr::external_memory_fd::Device,
     /// Where the driver takes host memory.
     pub(crate) host: Option<ext::external_memory_host::Device>,
+    /// Where it can wait for values that the host signals.
+    pub(crate) timelines: Option<khr::timeline_semaphore::Device>,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     pub(crate) adapter: Adapter,
     queue: Mutex<vk::Queue>,
+    /// Timeline semaphores for its next waits.
+    pub(crate) points: Mutex<Vec<Point>>,
     signature: OnceLock<Signature>,
     // Last: it ends after the device.
     instance: Arc<Instance>,
@@ -51,20 +56,30 @@ impl Device {
         if adapter.host_alignment.is_some() {
             extensions.push(ext::external_memory_host::NAME.as_ptr());
         }
-        let wanted =
+        let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
+        if adapter.timelines {
+            extensions.push(khr::timeline_semaphore::NAME.as_ptr());
+        }
+        let mut wanted =
             vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions);
+        if adapter.timelines {
+            wanted = wanted.push_next(&mut timelines);
+        }
         // SAFETY: the device has this queue family and extension (looked up); the structures live as long as the call.
         let raw = unsafe { instance.raw().create_device(adapter.raw, &wanted, None) }
             .map_err(|result| failed("vkCreateDevice", result).with("device", adapter.to_string()))?;
         let memory_fd = khr::external_memory_fd::Device::new(instance.raw(), &raw);
         let host = adapter.host_alignment;
         let host = host.map(|_| ext::external_memory_host::Device::new(instance.raw(), &raw));
+        let timelines = adapter.timelines.then(|| khr::timeline_semaphore::Device::new(instance.raw(), &raw));
         // SAFETY: a device of this instance.
         let memory = unsafe { instance.raw().get_physical_device_memory_properties(adapter.raw) };
         // SAFETY: the queue that was asked for above.
         let queue = unsafe { raw.get_device_queue(family, 0) };
         let signature = OnceLock::new();
-        Ok(Self { raw, memory_fd, host, memory, adapter, queue: Mutex::new(queue), signature, instance })
+        let queue = Mutex::new(queue);
+        let points = Mutex::default();
+        Ok(Self { raw, memory_fd, host, timelines, memory, adapter, queue, points, signature, instance })
     }
 
     /// The device's functions.
@@ -126,6 +141,10 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         if self.is_ours() {
+            for point in self.points().drain(..) {
+                // SAFETY: nobody waits for it, else it would not be here.
+                unsafe { self.raw.destroy_semaphore(point.semaphore, None) };
+            }
             // SAFETY: memory and work hold an `Arc` of this, so all have ended; users' own objects are theirs to end before.
             unsafe { self.raw.destroy_device(None) };
         }

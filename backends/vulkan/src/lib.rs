@@ -22,6 +22,10 @@
 //! # }
 //! ```
 //!
+//! Publishing waits for no device. A consumer's device can wait in its turn, where the consumer takes frames with
+//! [`explicit_sync`](bips::ConsumerBuilder::explicit_sync): by [`Device::submit_after`], or by a semaphore for submissions of
+//! your own ([`Device::wait_semaphore`]).
+//!
 //! A slot in host memory a device uses in place by [`Device::view`], where its driver can.
 //!
 //! Calls of an extension that a driver lacks abort the process in `ash`, so none is made before the driver has said that it
@@ -36,6 +40,7 @@ mod host;
 mod instance;
 mod memory;
 mod slot;
+mod wait;
 mod work;
 
 pub use adapter::Adapter;
@@ -44,6 +49,7 @@ pub use device::Device;
 pub use host::HostView;
 pub use memory::VulkanMemory;
 pub use slot::{Slot, VulkanFrame};
+pub use wait::WaitSemaphore;
 pub use work::Work;
 
 pub use ash;

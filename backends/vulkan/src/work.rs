@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::failure::failed;
+use crate::wait::{PATIENCE, WaitSemaphore};
 use ash::vk;
 use bips::{Error, ErrorKind, Fence, Result, Timeline};
 use std::fmt;
@@ -13,6 +14,8 @@ pub struct Work {
     device: Arc<Device>,
     pool: vk::CommandPool,
     fence: vk::Fence,
+    /// What the device waits for first.
+    after: Vec<WaitSemaphore>,
     /// Whether the device was given anything.
     begun: bool,
 }
@@ -26,13 +29,41 @@ impl Device {
     /// # Errors
     /// `OutOfMemory`; `Lost` when the device stopped; `Forked`.
     pub fn submit(self: &Arc<Self>, record: impl FnOnce(&ash::Device, vk::CommandBuffer)) -> Result<Work> {
+        self.submit_after([], record)
+    }
+
+    /// The same, and the device begins once the work behind these fences is done: that of a frame's
+    /// [`ready`](bips::Frame::ready), another device's. Without timelines in the driver this thread waits for it.
+    ///
+    /// # Errors
+    /// As [`Device::submit`]; what a fence has to report by now. What it reports later (`Lost`, `Timeout`) the work
+    /// does: see [`Device::wait_semaphore`].
+    pub fn submit_after(
+        self: &Arc<Self>,
+        fences: impl IntoIterator<Item = Fence>,
+        record: impl FnOnce(&ash::Device, vk::CommandBuffer),
+    ) -> Result<Work> {
         self.check()?;
         let mut work = Work {
             device: self.clone(),
             pool: vk::CommandPool::null(),
             fence: vk::Fence::null(),
+            after: Vec::new(),
             begun: false,
         };
+        for fence in fences {
+            if fence.wait_for(Duration::ZERO)? {
+                continue;
+            }
+            if self.has_timelines() {
+                work.after.push(self.wait_semaphore(fence)?);
+            } else if !fence.wait_for(PATIENCE)? {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("what the device is to begin after was not done within {PATIENCE:?}"),
+                ));
+            }
+        }
         let raw = &self.raw;
         let family = vk::CommandPoolCreateInfo::default().queue_family_index(self.queue_family());
         // SAFETY: a family that the device was opened with; `work` ends it, as the fence.
@@ -54,10 +85,20 @@ impl Device {
         // SAFETY: it was begun above.
         unsafe { raw.end_command_buffer(commands[0]) }
             .map_err(|result| failed("vkEndCommandBuffer", result))?;
-        let submit = [vk::SubmitInfo::default().command_buffers(&commands)];
+        let semaphores: Vec<_> = work.after.iter().map(WaitSemaphore::semaphore).collect();
+        let values: Vec<_> = work.after.iter().map(WaitSemaphore::value).collect();
+        let stages = vec![vk::PipelineStageFlags::ALL_COMMANDS; semaphores.len()];
+        let mut at = vk::TimelineSemaphoreSubmitInfo::default().wait_semaphore_values(&values);
+        let mut submit = vk::SubmitInfo::default()
+            .command_buffers(&commands)
+            .wait_semaphores(&semaphores)
+            .wait_dst_stage_mask(&stages);
+        if !semaphores.is_empty() {
+            submit = submit.push_next(&mut at);
+        }
         let queue = self.queue();
-        // SAFETY: the queue is ours while locked; the commands live until `work` has waited for the fence.
-        unsafe { raw.queue_submit(*queue, &submit, work.fence) }
+        // SAFETY: the queue is ours while locked; the commands and semaphores live until `work` has waited for the fence.
+        unsafe { raw.queue_submit(*queue, &[submit], work.fence) }
             .map_err(|result| failed("vkQueueSubmit", result))?;
         drop(queue);
         work.begun = true;
@@ -89,7 +130,8 @@ impl Work {
         self.device.check()?;
         // SAFETY: the fence lives as long as this, and its work was submitted.
         match unsafe { self.device.raw.wait_for_fences(&[self.fence], true, timeout) } {
-            Ok(()) => Ok(true),
+            // What it waited for may have failed: then it was not whole what it read.
+            Ok(()) => self.after.iter().try_for_each(WaitSemaphore::check).map(|()| true),
             Err(vk::Result::TIMEOUT) => Ok(false),
             Err(result) => Err(failed("vkWaitForFences", result)),
         }

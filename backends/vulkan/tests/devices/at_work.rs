@@ -12,7 +12,7 @@ use std::sync::Arc;
 const FRAMES: u32 = 20;
 
 /// The device fills the slot with a word.
-fn fill(slot: Slot<'_>, word: u32) -> Work {
+pub(crate) fn fill(slot: Slot<'_>, word: u32) -> Work {
     let record = |device: &bips_vulkan::ash::Device, commands| {
         // SAFETY: the commands are being recorded; the buffer can be written, and lives until the work is waited for.
         unsafe { device.cmd_fill_buffer(commands, slot.buffer(), 0, slot.len(), word) };
@@ -23,13 +23,13 @@ fn fill(slot: Slot<'_>, word: u32) -> Work {
 }
 
 /// Memory of the device's own, as a second place.
-fn own(device: &Arc<Device>, bytes: u64) -> Allocation {
+pub(crate) fn own(device: &Arc<Device>, bytes: u64) -> Allocation {
     let backend = bips_vulkan::Vulkan::numbered(device.adapter().index);
     Allocation::for_trial(&backend, bytes).unwrap()
 }
 
-/// The device copies the slot to that place, and the CPU reads there.
-fn by_device(slot: Slot<'_>, to: &Allocation) -> u32 {
+/// The device copies the slot to that place, perhaps after other work.
+pub(crate) fn read_into(slot: Slot<'_>, to: &Allocation, after: Option<Fence>) -> Work {
     let target = to.vulkan().unwrap();
     let record = |device: &bips_vulkan::ash::Device, commands| {
         let all = [vk::BufferCopy::default().size(slot.len())];
@@ -40,15 +40,25 @@ fn by_device(slot: Slot<'_>, to: &Allocation) -> u32 {
         // SAFETY: these commands.
         unsafe { slot.release(commands) };
     };
-    slot.device().submit(record).unwrap().wait(1, None).unwrap();
-    let start = to.memory.map(bips::Access::Read).unwrap().start.cast::<u32>();
-    let last = start.map_addr(|addr| addr.saturating_add(slot.len() as usize - 4));
+    slot.device().submit_after(after, record).unwrap()
+}
+
+/// The word of which that place is full.
+pub(crate) fn place_word(place: &Allocation) -> u32 {
+    let start = place.memory.map(bips::Access::Read).unwrap().start.cast::<u32>();
+    let last = start.map_addr(|addr| addr.saturating_add(place.len as usize - 4));
     // SAFETY: the first word of the memory, which nobody writes now.
     let first = unsafe { start.read_volatile() };
     // SAFETY: likewise the last.
     let last = unsafe { last.read_volatile() };
     assert_eq!(first, last);
     first
+}
+
+/// The device copies the slot to that place, and the CPU reads there.
+fn by_device(slot: Slot<'_>, to: &Allocation) -> u32 {
+    read_into(slot, to, None).wait(1, None).unwrap();
+    place_word(to)
 }
 
 /// The child's part: reads each frame by its device and by its CPU.

@@ -5,6 +5,7 @@
 mod at_work;
 mod bad_input;
 mod drivers;
+mod fences;
 mod validation;
 
 use bips::{Backend, Consumer, ConsumerBuilder, Producer, ProducerBuilder, Registry, Wait};
@@ -53,6 +54,8 @@ fn role() {
     let directory = std::env::var_os(DIRECTORY).unwrap();
     match role.as_str() {
         "copy" => at_work::copy(Path::new(&directory)),
+        "early" => fences::early(Path::new(&directory)),
+        "late" => fences::late(Path::new(&directory)),
         "refused" => drivers::refused(Path::new(&directory)),
         "plan" => drivers::plan(),
         "beyond" => validation::beyond(),
