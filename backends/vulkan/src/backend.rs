@@ -19,6 +19,8 @@ pub struct Vulkan {
     opened: OnceLock<BackendInfo>,
     /// The device the user named.
     named: Option<usize>,
+    /// The device the program gave.
+    given: Option<Arc<Device>>,
     /// Kept, so that a plan and the pool that follows open it once.
     open: Mutex<Option<Arc<Device>>>,
     capabilities: OnceLock<Capabilities>,
@@ -47,11 +49,21 @@ impl Vulkan {
         Self::over(Some(index))
     }
 
+    /// Of a device that the program opened ([`Device::given`]): pools are made there, and streams opened that lie in memory
+    /// of the same device and driver.
+    pub fn on(device: Arc<Device>) -> Self {
+        let mut this = Self::over(None);
+        this.info.device = device.adapter().device;
+        this.info.description = format!("memory of {}", device.adapter());
+        Self { given: Some(device), ..this }
+    }
+
     fn over(named: Option<usize>) -> Self {
         let kind = named.map_or(Self::KIND.into(), |index| format!("{}:{index}", Self::KIND));
         let description = "memory of a Vulkan device".into();
         let info = BackendInfo { kind, device: DeviceId::default(), description };
-        Self { info, opened: OnceLock::new(), named, open: Mutex::default(), capabilities: OnceLock::new() }
+        let (opened, open, capabilities) = (OnceLock::new(), Mutex::default(), OnceLock::new());
+        Self { info, opened, named, given: None, open, capabilities }
     }
 
     /// The device that makes its memory.
@@ -59,6 +71,9 @@ impl Vulkan {
     /// # Errors
     /// `Unsupported` where there is none, or it can't share memory.
     pub fn device(&self) -> Result<Arc<Device>> {
+        if let Some(device) = &self.given {
+            return device.check().map(|()| device.clone());
+        }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = open.as_ref().filter(|device| device.is_ours()) {
             return Ok(device.clone());
@@ -93,6 +108,21 @@ impl Vulkan {
                 _ => no("the Vulkan drivers here have no device; see `vulkaninfo --summary`".into()),
             }),
         }
+    }
+
+    /// The device, of this machine's, on which another process's memory can be opened.
+    fn device_of(&self, origin: &Origin) -> Result<Arc<Device>> {
+        let Some(given) = &self.given else { return device_of(origin) };
+        let adapter = given.adapter();
+        if (adapter.device, adapter.driver) == (origin.device, origin.driver) {
+            return Ok(given.clone());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the stream lies in memory of another device or driver than {adapter}, which the program gave"
+            ),
+        ))
     }
 
     /// What works in one process.
@@ -169,7 +199,7 @@ impl Backend for Vulkan {
                 format!("the producer sent {handle:?} for memory of a Vulkan driver"),
             ));
         };
-        Ok(Arc::new(VulkanMemory::import(&device_of(&origin)?, fd, len, origin, access)?))
+        Ok(Arc::new(VulkanMemory::import(&self.device_of(&origin)?, fd, len, origin, access)?))
     }
 
     fn with_source(&self, name: &str) -> Option<Arc<dyn Backend>> {

@@ -12,7 +12,7 @@ use bips::{Error, ErrorKind, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-/// A device that bips has opened. All streams of a process on one device share it.
+/// A device that bips has opened, or was [given](Device::given). All streams of a process on one that bips opened share it.
 pub struct Device {
     pub(crate) raw: ash::Device,
     pub(crate) memory_fd: khr::external_memory_fd::Device,
@@ -26,6 +26,8 @@ pub struct Device {
     /// Timeline semaphores for its next waits.
     pub(crate) points: Mutex<Vec<Point>>,
     signature: OnceLock<Signature>,
+    /// Whether it ends with this.
+    owned: bool,
     // Last: it ends after the device.
     instance: Arc<Instance>,
 }
@@ -68,18 +70,27 @@ impl Device {
         // SAFETY: the device has this queue family and extension (looked up); the structures live as long as the call.
         let raw = unsafe { instance.raw().create_device(adapter.raw, &wanted, None) }
             .map_err(|result| failed("vkCreateDevice", result).with("device", adapter.to_string()))?;
+        // SAFETY: the queue that was asked for above.
+        let queue = unsafe { raw.get_device_queue(family, 0) };
+        Ok(Self::over(instance, adapter, raw, queue, true))
+    }
+
+    /// Of a device with the extensions that its adapter tells of.
+    pub(crate) fn over(
+        instance: Arc<Instance>,
+        adapter: Adapter,
+        raw: ash::Device,
+        queue: vk::Queue,
+        owned: bool,
+    ) -> Self {
         let memory_fd = khr::external_memory_fd::Device::new(instance.raw(), &raw);
         let host = adapter.host_alignment;
         let host = host.map(|_| ext::external_memory_host::Device::new(instance.raw(), &raw));
         let timelines = adapter.timelines.then(|| khr::timeline_semaphore::Device::new(instance.raw(), &raw));
         // SAFETY: a device of this instance.
         let memory = unsafe { instance.raw().get_physical_device_memory_properties(adapter.raw) };
-        // SAFETY: the queue that was asked for above.
-        let queue = unsafe { raw.get_device_queue(family, 0) };
-        let signature = OnceLock::new();
-        let queue = Mutex::new(queue);
-        let points = Mutex::default();
-        Ok(Self { raw, memory_fd, host, timelines, memory, adapter, queue, points, signature, instance })
+        let (queue, points, signature) = (Mutex::new(queue), Mutex::default(), OnceLock::new());
+        Self { raw, memory_fd, host, timelines, memory, adapter, queue, points, signature, owned, instance }
     }
 
     /// The device's functions.
@@ -144,6 +155,9 @@ impl Drop for Device {
             for point in self.points().drain(..) {
                 // SAFETY: nobody waits for it, else it would not be here.
                 unsafe { self.raw.destroy_semaphore(point.semaphore, None) };
+            }
+            if !self.owned {
+                return;
             }
             // SAFETY: memory and work hold an `Arc` of this, so all have ended; users' own objects are theirs to end before.
             unsafe { self.raw.destroy_device(None) };

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 pub(crate) struct Instance {
     raw: ash::Instance,
     process: u32,
+    /// Whether it ends with this.
+    owned: bool,
 }
 
 impl Instance {
@@ -50,7 +52,12 @@ impl Instance {
             ),
             result => failed("vkCreateInstance", result),
         })?;
-        Ok(Self { raw, process: std::process::id() })
+        Ok(Self { raw, process: std::process::id(), owned: true })
+    }
+
+    /// The program's own.
+    pub(crate) fn given(raw: ash::Instance) -> Self {
+        Self { raw, process: std::process::id(), owned: false }
     }
 
     pub(crate) fn raw(&self) -> &ash::Instance {
@@ -73,7 +80,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.owned && self.is_ours() {
             // SAFETY: devices hold an `Arc` of this, so all have ended.
             unsafe { self.raw.destroy_instance(None) };
         }

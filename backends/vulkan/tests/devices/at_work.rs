@@ -24,7 +24,7 @@ pub(crate) fn fill(slot: Slot<'_>, word: u32) -> Work {
 
 /// Memory of the device's own, as a second place.
 pub(crate) fn own(device: &Arc<Device>, bytes: u64) -> Allocation {
-    let backend = bips_vulkan::Vulkan::numbered(device.adapter().index);
+    let backend = bips_vulkan::Vulkan::on(device.clone());
     Allocation::for_trial(&backend, bytes).unwrap()
 }
 

@@ -7,7 +7,7 @@ use bips::{Allocation, Description, Error, ErrorKind, Fence, Timeline};
 use bips_vulkan::{Device, Slot, VulkanFrame, Work};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -85,6 +85,12 @@ pub(crate) fn early(directory: &Path) {
     say(&format!("still {}", place_word(&place)));
 }
 
+/// Debian's validation layer dies in its synchronization validation of the second semaphore that the host signals after a
+/// submission waits for it (a null pointer of its own). All else is validated.
+pub(crate) fn without_validation_of_order(child: &mut Command) -> &mut Command {
+    child.env("VK_KHRONOS_VALIDATION_VALIDATE_SYNC", "false")
+}
+
 fn listen(child: &mut Child) -> impl FnMut() -> String + use<> {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut all = String::new();
@@ -128,9 +134,7 @@ fn a_device_waits_for_another_processs_device() {
     let scratch = tempfile::tempdir().unwrap();
     let start = |role| {
         let mut child = in_role(role, scratch.path());
-        // Debian's validation layer dies in its synchronization validation of the second semaphore that the host signals
-        // after a submission waits for it (a null pointer of its own). All else is validated.
-        child.env("VK_KHRONOS_VALIDATION_VALIDATE_SYNC", "false");
+        without_validation_of_order(&mut child);
         child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     };
     let mut producer = start("late");

@@ -6,6 +6,7 @@ mod at_work;
 mod bad_input;
 mod drivers;
 mod fences;
+mod given;
 mod validation;
 
 use bips::{Backend, Consumer, ConsumerBuilder, Producer, ProducerBuilder, Registry, Wait};
@@ -55,6 +56,7 @@ fn role() {
     match role.as_str() {
         "copy" => at_work::copy(Path::new(&directory)),
         "early" => fences::early(Path::new(&directory)),
+        "given" => given::both_ways(),
         "late" => fences::late(Path::new(&directory)),
         "refused" => drivers::refused(Path::new(&directory)),
         "plan" => drivers::plan(),
