@@ -2,6 +2,7 @@
 
 use crate::describe::Content;
 use crate::handle::{Access, ExternalHandle, ForeignKind};
+use crate::plan::{Constraints, Party, Served};
 use crate::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::fmt;
@@ -38,6 +39,34 @@ pub struct Capabilities {
     pub read_only_enforced: bool,
     /// Large pools come in huge pages.
     pub huge_pages: bool,
+    /// In one piece also where devices see it.
+    pub contiguous: bool,
+    /// What slots begin at a multiple of, in bytes; 0 where nothing was tried.
+    pub alignment: u64,
+    /// What becomes of a device's work that is not done when a frame is published.
+    pub fences: FenceKind,
+}
+
+/// How a device's work that is under way is waited for across processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FenceKind {
+    /// Publishing waits for it.
+    #[default]
+    Host,
+    /// By the buffer itself (dma-bufs): the kernel's drivers wait for each other.
+    Implicit,
+    /// Publishing does not wait: a word in shared memory says when it is done.
+    Board,
+}
+
+impl fmt::Display for FenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Implicit => "implicit",
+            Self::Board => "board",
+        })
+    }
 }
 
 bitset! {
@@ -55,6 +84,8 @@ bitset! {
         DISPLAY = 16, "display";
         /// Read by a hardware encoder.
         ENCODER = 32, "encoder";
+        /// Written by consumers' processors too: makes the stream writable.
+        CPU_WRITE = 64, "cpu-write";
     }
 }
 
@@ -70,6 +101,10 @@ pub struct Requirements {
     pub slots: u32,
     /// What it will be used for.
     pub usage: Usage,
+    /// By whom, where a device is named. Their usage counts too.
+    pub parties: Vec<Party>,
+    /// What they demand of how it lies.
+    pub constraints: Constraints,
     /// Whether consumers may write.
     pub writable: bool,
 }
@@ -87,16 +122,41 @@ pub struct Layout {
 }
 
 impl Requirements {
-    /// For memory that CUDA does not import, which is called `what`.
+    /// Four slots of this for the CPU, which demand nothing else.
+    pub fn of(content: Content) -> Self {
+        Self {
+            content,
+            exact: false,
+            slots: 4,
+            usage: Usage::CPU,
+            parties: Vec::new(),
+            constraints: Constraints::default(),
+            writable: false,
+        }
+    }
+
+    /// Everybody who will use it: the named, and of other usages one each.
+    pub fn everybody(&self) -> Vec<Party> {
+        let named = self.parties.iter().fold(Usage::empty(), |all, party| all | party.usage());
+        let others = Party::all_of(self.usage.without(named));
+        others.chain(self.parties.iter().cloned()).collect()
+    }
+}
+
+impl Party {
+    /// For memory that devices take as a dma-buf, which is called `what`.
     ///
     /// # Errors
-    /// `Unsupported` where it is wanted for CUDA.
-    pub fn refuse_cuda(&self, what: &str) -> Result<()> {
-        if !self.usage.contains(Usage::CUDA) {
-            return Ok(());
+    /// `Unsupported` for CUDA, which takes none.
+    pub fn by_dma_buf(&self, what: &str) -> Result<Served> {
+        match self.usage() {
+            Usage::CPU | Usage::CPU_WRITE => Ok(Served::by("mapped")),
+            Usage::CUDA => {
+                let instead = "use memory it allocates itself, or host memory";
+                Err(Error::new(ErrorKind::Unsupported, format!("CUDA imports no {what}; {instead}")))
+            }
+            _ => Ok(Served::by("dma-buf")),
         }
-        let instead = "use memory it allocates itself, or host memory";
-        Err(Error::new(ErrorKind::Unsupported, format!("CUDA imports no {what}; {instead}")))
     }
 }
 
@@ -145,6 +205,7 @@ impl Allocation {
     }
 }
 
+#[cfg(not(any(bips_loom, bips_shuttle)))]
 impl Capabilities {
     /// What a slot that `backend` has just made shows in one process. Of huge pages it says nothing.
     pub fn of_trial(backend: &dyn Backend, slot: &Allocation) -> Self {
@@ -155,6 +216,10 @@ impl Capabilities {
             cpu_map: true,
             read_only_enforced: import(Access::Write).is_err(),
             huge_pages: false,
+            contiguous: false,
+            alignment: crate::sys::PAGE,
+            // What must be told of the CPU's access must be told after the device wrote.
+            fences: if slot.memory.cpu_access().is_some() { FenceKind::Host } else { FenceKind::Board },
         }
     }
 }
@@ -167,7 +232,22 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What a trial showed it to be able to do; asked once, remembered.
     fn capabilities(&self) -> Capabilities;
 
-    /// Whether it could serve, and how the pool would lie.
+    /// How this party would use its memory, as far as the kind itself knows: see [`DeviceTrial`](crate::DeviceTrial).
+    /// The CPU alone, unless said otherwise.
+    ///
+    /// # Errors
+    /// `Unsupported` with the reason, which the plan shows to the user.
+    fn serves(&self, party: &Party) -> Result<Served> {
+        match party.usage() {
+            Usage::CPU | Usage::CPU_WRITE => Ok(Served::by("mapped")),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} is host memory, and {party} needs memory a device can reach", self.info().kind),
+            )),
+        }
+    }
+
+    /// Whether it could make such a pool, and how that would lie. Whom it is for, [`serves`](Backend::serves) is asked.
     ///
     /// # Errors
     /// `Unsupported` with the reason, which the plan shows to the user.

@@ -31,6 +31,11 @@ macro_rules! bitset {
                 self.0 == 0
             }
 
+            /// Its flags, each by itself.
+            pub fn iter(self) -> impl Iterator<Item = Self> {
+                Self::NAMES.iter().map(|(flag, _)| *flag).filter(move |flag| self.contains(*flag))
+            }
+
             /// The set of these words.
             ///
             /// # Errors

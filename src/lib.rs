@@ -72,7 +72,7 @@ pub mod testing;
 mod wait;
 
 pub use backend::{
-    Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Layout, Mapped, Memory,
+    Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, FenceKind, Layout, Mapped, Memory,
     PrivateMapping, Requirements, Usage,
 };
 #[cfg(not(any(bips_loom, bips_shuttle)))]
@@ -83,7 +83,7 @@ pub use fence::{Fence, Timeline};
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use frame::{Frame, PrivateView};
 pub use handle::{Access, ExternalHandle, ForeignBuffer, ForeignKind, Origin};
-pub use plan::{Planned, Registry};
+pub use plan::{Constraints, DeviceTrial, Party, Planned, Refusal, Registry, Served, Survey};
 #[cfg(not(any(bips_loom, bips_shuttle)))]
 pub use producer::{FrameMut, OnStall, Producer, ProducerBuilder, ProducerStats, SlotHold};
 #[cfg(not(any(bips_loom, bips_shuttle)))]

@@ -19,6 +19,7 @@ mod offers;
 mod queue;
 mod sys;
 mod target;
+mod trial;
 
 pub use code::Code;
 pub use control::ControlInfo;
@@ -28,3 +29,4 @@ pub use lend::Lent;
 pub use offers::{Offer, Sizes};
 pub use queue::{Filled, Next, Queue, Ways};
 pub use target::{Place, Slot, Slots, Target, Way};
+pub use trial::CameraTrial;

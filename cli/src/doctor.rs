@@ -1,5 +1,6 @@
 //! `bips doctor`: what works on this machine, found by doing it.
 
+use bips::{Content, Error, ErrorKind, Party, Refusal, Requirements, Usage};
 use bips_backends::{KINDS, Report, Status};
 use serde_json::{Value, json};
 
@@ -15,9 +16,16 @@ pub(crate) struct Args {
     /// Fail unless each of these works: memory kinds, or checks by name
     #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
     require: Vec<String>,
+    /// Say which memory serves all of these and why not another: cpu, cpu-write, camera:/dev/video0, vulkan:0, cuda:0,
+    /// display, encoder
+    #[arg(long, value_name = "PARTY,…", conflicts_with = "require")]
+    plan: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
+    if let Some(list) = &args.plan {
+        return plan(list, args.json, place);
+    }
     let report = bips_backends::doctor(place.path());
     check_names(&args.require, &report)?;
     let missing: Vec<String> = args.require.iter().filter(|kind| !report.works(kind)).cloned().collect();
@@ -44,6 +52,13 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
                 output::line(format!("      -> {next_step}"))?;
             }
         }
+        output::line("")?;
+        let table = report.table.to_string();
+        // What a line above has said is not said again.
+        let said = |line: &str| report.checks.iter().any(|check| line.ends_with(&check.detail));
+        for line in table.lines().filter(|line| !said(line)) {
+            output::line(line)?;
+        }
     }
     if let Some(kind) = missing.iter().find(|kind| !report.tried(kind)) {
         return Err(Failure::failed(format!(
@@ -57,6 +72,61 @@ pub(crate) fn run(args: &Args, place: &Place) -> Outcome {
         )));
     }
     if failing > 0 { Err(Failure::reported()) } else { Ok(()) }
+}
+
+/// Bytes of a slot of the pool that is planned: an image of a megapixel, more or less.
+const PLANNED: u64 = 1 << 20;
+
+fn plan(list: &str, json: bool, place: &Place) -> Outcome {
+    let parties = Party::parse_list(list)?;
+    if parties.is_empty() {
+        return Err(Failure::usage("nobody is named; try --plan cpu,vulkan:0"));
+    }
+    let wanted = Requirements {
+        usage: Usage::empty(),
+        parties: parties.clone(),
+        ..Requirements::of(Content::bytes(PLANNED)?)
+    };
+    let registry = bips_backends::registry_in(place.path());
+    let mut survey = registry.survey(&wanted);
+    for kind in KINDS.into_iter().filter(|kind| registry.get(kind).is_none()) {
+        let why =
+            Error::new(ErrorKind::Unsupported, "planned, or left out of this build: it has no such memory");
+        survey.refused.push(Refusal { kind: kind.into(), why });
+    }
+    if json {
+        let names = |planned: &[bips::Planned]| -> Vec<String> {
+            planned.iter().map(|planned| planned.backend.info().kind.clone()).collect()
+        };
+        let refused: Vec<_> = survey
+            .refused
+            .iter()
+            .map(|refusal| json!({ "kind": refusal.kind, "reason": refusal.why.to_string() }))
+            .collect();
+        let uses = |planned: &bips::Planned| -> Vec<Value> {
+            let uses = planned.uses.iter();
+            uses.map(
+                |(party, served)| json!({ "party": party.to_string(), "by": served.by, "far": served.far }),
+            )
+            .collect()
+        };
+        let chosen = survey.able.first();
+        output::json(&json!({
+            "parties": parties.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "memory": chosen.map(|planned| planned.backend.info().kind.clone()),
+            "slot_bytes": chosen.map(|planned| planned.layout.slot_bytes),
+            "fences": chosen.map(|planned| planned.fences().to_string()),
+            "uses": chosen.map(uses),
+            "able": names(&survey.able),
+            "refused": refused,
+        }))?;
+    } else {
+        output::line(survey.to_string().trim_end())?;
+    }
+    match survey.able.is_empty() {
+        true => Err(Failure::failed(format!("no memory here serves {list}; the reasons are above"))),
+        false => Ok(()),
+    }
 }
 
 /// A name that doesn't exist is a slip of the pen, not something this machine lacks.

@@ -337,7 +337,7 @@ fn memory_of_every_kind_takes_what_the_camera_writes() {
     for kind in ["drm", "gbm", "dma-heap", "udmabuf"] {
         let backend = bips_backends::registry().get(kind).expect("in the bundle");
         let usage = bips::Usage::CPU | bips::Usage::CAMERA;
-        let wanted = bips::Requirements { content, exact: true, slots: 4, usage, writable: false };
+        let wanted = bips::Requirements { exact: true, usage, ..bips::Requirements::of(content) };
         if let Err(error) = backend.plan(&wanted) {
             camera::skip::without(kind, error);
             continue;

@@ -5,7 +5,6 @@ mod common;
 #[path = "../../camera/tests/common/mod.rs"]
 mod camera;
 
-use bips::Usage;
 use camera::{SIZE, assert_bars, code, skip, streaming};
 use common::{House, Running};
 use serde_json::Value;
@@ -57,7 +56,7 @@ fn dma_bufs_of(program: &str) -> BTreeSet<u64> {
 fn heap_is_here() -> bool {
     let heap = bips_backends::registry().get("dma-heap").expect("in the bundle");
     let content = bips::Content::bytes(4096).unwrap();
-    let wanted = bips::Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
+    let wanted = bips::Requirements { slots: 1, ..bips::Requirements::of(content) };
     heap.plan(&wanted).map_err(|error| skip::without("dma-heap", error)).is_ok()
 }
 

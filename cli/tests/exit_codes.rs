@@ -217,6 +217,31 @@ fn a_closed_stdout_is_no_error() {
 }
 
 #[test]
+fn doctor_plans() {
+    let house = House::new();
+    let told = house.run("doctor --plan cpu").expect_code(0);
+    assert!(
+        told.stdout.starts_with("memfd: slots of 1048576 bytes, fences: board\n  cpu: mapped\n"),
+        "{}",
+        told.stdout
+    );
+    let plan = house.run("doctor --json --plan cpu-write,cpu").expect_code(0).json();
+    assert_eq!((&plan["memory"], &plan["fences"]), (&"memfd".into(), &"board".into()));
+    assert_eq!(plan["uses"].as_array().unwrap().len(), 2);
+    let none = house.run("doctor --json --plan camera:/dev/nothing,cuda:0");
+    let plan: serde_json::Value = serde_json::from_str(&none.stdout).unwrap();
+    assert!(plan["memory"].is_null() && plan["able"].as_array().unwrap().is_empty(), "{plan}");
+    let reason = |kind: &str| {
+        let refused = plan["refused"].as_array().unwrap().iter();
+        refused.filter(|it| it["kind"] == kind).map(|it| it["reason"].to_string()).collect::<String>()
+    };
+    assert!(reason("memfd").contains("host memory") && reason("cuda").contains("planned"), "{plan}");
+    none.expect_failure(1, "no memory here serves camera:/dev/nothing,cuda:0");
+    house.run("doctor --plan teapot").expect_failure(2, "is not one of cpu, camera");
+    house.run("doctor --plan ,").expect_failure(2, "nobody is named");
+}
+
+#[test]
 fn doctor_requires() {
     let house = House::new();
     let report = house.run("doctor --json --require memfd").expect_code(0).json();

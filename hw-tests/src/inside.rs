@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bips::{Backend, Content, Requirements, Usage};
+use bips::{Backend, Content, Requirements};
 
 use crate::cases;
 use crate::common;
@@ -90,7 +90,7 @@ fn kinds(devices: &[String]) -> Vec<Kind> {
 fn attempt(backend: &Arc<dyn Backend>) -> Attempt {
     let pool = || {
         let content = Content::bytes(4096)?;
-        let wanted = Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
+        let wanted = Requirements { slots: 1, ..Requirements::of(content) };
         backend.allocate(&backend.plan(&wanted)?, 1)
     };
     match pool() {

@@ -5,7 +5,7 @@ use super::{OnStall, Producer, adopt};
 use crate::backend::{Backend, Requirements, Usage};
 use crate::consumer::{DEFAULT_SPIN, single_cpu};
 use crate::handle::Access;
-use crate::plan::Registry;
+use crate::plan::{Constraints, Party, Registry};
 use crate::pool::Pool;
 use crate::session::{Claim, Server};
 use crate::stream::{AccessRule, StreamName};
@@ -21,6 +21,8 @@ pub struct ProducerBuilder {
     registry: Registry,
     memory: String,
     usage: Usage,
+    parties: Vec<Party>,
+    constraints: Constraints,
     content: Option<Result<Content>>,
     exact: bool,
     slots: Option<u32>,
@@ -42,6 +44,8 @@ impl ProducerBuilder {
             registry: Registry::new(),
             memory: "auto".into(),
             usage: Usage::CPU,
+            parties: Vec::new(),
+            constraints: Constraints::default(),
             content: None,
             exact: true,
             slots: None,
@@ -89,6 +93,21 @@ impl ProducerBuilder {
     #[must_use]
     pub fn usage(mut self, usage: Usage) -> Self {
         self.usage = usage;
+        self
+    }
+
+    /// Who will use the buffers, by their devices: the own process and its consumers, as in [`Party`]. Adds to
+    /// [`usage`](ProducerBuilder::usage).
+    #[must_use]
+    pub fn parties(mut self, parties: impl IntoIterator<Item = Party>) -> Self {
+        self.parties.extend(parties);
+        self
+    }
+
+    /// What they demand of how the buffers lie; more than one's are brought together by [`Constraints::and`].
+    #[must_use]
+    pub fn constraints(mut self, constraints: Constraints) -> Self {
+        self.constraints = constraints;
         self
     }
 
@@ -239,8 +258,10 @@ impl ProducerBuilder {
             )));
         }
         let on_stall = self.on_stall.checked()?;
-        let Self { exact, usage, writable, .. } = self;
-        let requirements = Requirements { content, exact, slots, usage, writable };
+        let Self { exact, usage, parties, constraints, .. } = self;
+        let of = |party: &Party| party.usage() == Usage::CPU_WRITE;
+        let writable = self.writable || usage.contains(Usage::CPU_WRITE) || parties.iter().any(of);
+        let requirements = Requirements { content, exact, slots, usage, parties, constraints, writable };
         let (claim, pool, content) = match self.adopted {
             Some(buffers) => {
                 let backend = adopt::backend(&self.registry, &self.memory, &buffers)?;
@@ -264,7 +285,7 @@ impl ProducerBuilder {
             content,
             pool,
             rule: self.access,
-            writable: self.writable,
+            writable,
             reliable: self.reliable,
             on_stall,
             max_held,

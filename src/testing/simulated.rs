@@ -1,7 +1,8 @@
 //! Host memory that behaves, until told not to.
 
 use crate::backend::{
-    Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Layout, Mapped, Memory, Requirements,
+    Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, FenceKind, Layout, Mapped, Memory,
+    Requirements,
 };
 use crate::handle::{Access, ExternalHandle};
 use crate::sys::{PAGE, Segment, SegmentMemory, Sharing};
@@ -251,6 +252,9 @@ impl Backend for Simulated {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            alignment: PAGE,
+            contiguous: false,
+            fences: if self.announced { FenceKind::Host } else { FenceKind::Board },
             allocate: true,
             share: true,
             cpu_map: true,

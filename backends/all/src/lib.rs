@@ -2,7 +2,7 @@
 
 mod doctor;
 
-pub use doctor::{Check, Report, Status, doctor, doctor_in_passing};
+pub use doctor::{Check, Report, Row, Status, Table, Tried, doctor, doctor_in_passing};
 
 use bips::Registry;
 
@@ -36,7 +36,11 @@ pub fn registry_in(directory: Option<&std::path::Path>) -> Registry {
         .with(std::sync::Arc::new(bips_drm::Gbm::new()));
     // For who names it, or has no other memory that a GPU uses.
     #[cfg(feature = "vulkan")]
-    let registry = registry.with(std::sync::Arc::new(bips_vulkan::Vulkan::new()));
+    let registry = registry
+        .with(std::sync::Arc::new(bips_vulkan::Vulkan::new()))
+        .with_trial(std::sync::Arc::new(bips_vulkan::VulkanTrial::new()));
+    #[cfg(feature = "camera")]
+    let registry = registry.with_trial(std::sync::Arc::new(bips_v4l2::CameraTrial::new()));
     registry
 }
 

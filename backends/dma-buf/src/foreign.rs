@@ -4,7 +4,7 @@ use crate::DmaBuf;
 use crate::memory::DmaBufMemory;
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    ForeignKind, Layout, Memory, Requirements, Result,
+    FenceKind, ForeignKind, Layout, Memory, Party, Requirements, Result, Served,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -57,7 +57,11 @@ impl Backend for Foreign {
 
     /// None but those of the buffers, which differ.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { share: true, ..Capabilities::default() }
+        Capabilities { share: true, fences: FenceKind::Implicit, ..Capabilities::default() }
+    }
+
+    fn serves(&self, party: &Party) -> Result<Served> {
+        party.by_dma_buf("dma-bufs")
     }
 
     fn plan(&self, _requirements: &Requirements) -> Result<Layout> {

@@ -5,7 +5,7 @@ use crate::{DmaBuf, device, ioctl};
 use bips::sys::{PAGE, check_uncharged};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Memory, Requirements, Result,
+    FenceKind, Layout, Memory, Party, Requirements, Result, Served,
 };
 use nix::errno::Errno;
 use std::fs;
@@ -140,7 +140,11 @@ impl DmaHeap {
     /// What works in one process.
     fn try_out(&self) -> Capabilities {
         let slot = Allocation::for_trial(self, PAGE);
-        slot.map_or_else(Capabilities::default, |slot| Capabilities::of_trial(self, &slot))
+        slot.map_or_else(Capabilities::default, |slot| Capabilities {
+            contiguous: self.open().is_ok_and(|(heap, _)| is_contiguous(&heap)),
+            fences: FenceKind::Implicit,
+            ..Capabilities::of_trial(self, &slot)
+        })
     }
 }
 
@@ -159,8 +163,11 @@ impl Backend for DmaHeap {
         *self.capabilities.get_or_init(|| self.try_out())
     }
 
+    fn serves(&self, party: &Party) -> Result<Served> {
+        party.by_dma_buf("dma-bufs of a heap")
+    }
+
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        requirements.refuse_cuda("dma-bufs of a heap")?;
         self.open()?;
         Ok(Layout::in_pages(requirements))
     }
@@ -281,13 +288,7 @@ mod tests {
         let plan = |named: Option<&str>| {
             let backend = DmaHeap::over(directory.clone(), named.map(Into::into));
             let content = bips::Content::bytes(100).unwrap();
-            backend.plan(&Requirements {
-                content,
-                exact: false,
-                slots: 2,
-                usage: bips::Usage::CPU,
-                writable: false,
-            })
+            backend.plan(&Requirements { slots: 2, ..Requirements::of(content) })
         };
         let error = plan(None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

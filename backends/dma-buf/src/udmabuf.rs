@@ -4,7 +4,7 @@ use crate::{DmaBuf, device, ioctl};
 use bips::sys::{PAGE, Pages, Segment, SegmentMemory, Sharing, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Error, ErrorKind,
-    ExternalHandle, Layout, Mapped, Memory, PrivateMapping, Requirements, Result,
+    ExternalHandle, FenceKind, Layout, Mapped, Memory, Party, PrivateMapping, Requirements, Result, Served,
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -46,7 +46,7 @@ impl Udmabuf {
         const LEN: u64 = 2 << 20;
         let Some(slot) = Allocation::for_trial(self, LEN) else { return Capabilities::default() };
         let huge_pages = slot.memory.small_pages() == 0;
-        Capabilities { huge_pages, ..Capabilities::of_trial(self, &slot) }
+        Capabilities { huge_pages, fences: FenceKind::Implicit, ..Capabilities::of_trial(self, &slot) }
     }
 }
 
@@ -65,8 +65,11 @@ impl Backend for Udmabuf {
         *self.capabilities.get_or_init(|| self.try_out())
     }
 
+    fn serves(&self, party: &Party) -> Result<Served> {
+        party.by_dma_buf("udmabufs")
+    }
+
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        requirements.refuse_cuda("udmabufs")?;
         open()?;
         not_huge_for_all()?;
         let layout = Layout::in_pages(requirements);

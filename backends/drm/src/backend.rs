@@ -28,7 +28,6 @@ pub(crate) trait Maker {
 /// Refuses what no DRM buffer is good for, before a node is opened.
 pub(crate) fn suits(requirements: &Requirements) -> Result<()> {
     let no = |why: String| Err(Error::new(ErrorKind::Unsupported, why));
-    requirements.refuse_cuda("buffers of DRM")?;
     match requirements.content.modifier() {
         0 => Ok(()),
         modifier if requirements.usage.contains(Usage::CPU) => no(format!(
@@ -139,7 +138,7 @@ fn fits(layout: &Layout, slots: u32) -> Result<()> {
 /// What works in one process.
 pub(crate) fn try_out(backend: &dyn Backend) -> Capabilities {
     let content = Content::bytes(PAGE).expect("small");
-    let wanted = Requirements { content, exact: false, slots: 1, usage: Usage::CPU, writable: false };
+    let wanted = Requirements { slots: 1, ..Requirements::of(content) };
     let slots = backend.plan(&wanted).and_then(|layout| backend.allocate(&layout, 1));
     let Ok(slots) = slots else { return Capabilities::default() };
     Capabilities::of_trial(backend, &slots[0])

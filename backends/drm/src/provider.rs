@@ -3,8 +3,8 @@
 use crate::backend::{self, Maker};
 use crate::nodes;
 use bips::{
-    Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, ExternalHandle, Layout, Memory,
-    Requirements, Result,
+    Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, ExternalHandle, Layout, Memory, Party,
+    Requirements, Result, Served,
 };
 use bips_dma_buf::DmaBufMemory;
 use std::fmt;
@@ -78,6 +78,10 @@ impl<K: Kind> Backend for Provider<K> {
 
     fn capabilities(&self) -> Capabilities {
         *self.capabilities.get_or_init(|| backend::try_out(self))
+    }
+
+    fn serves(&self, party: &Party) -> Result<Served> {
+        party.by_dma_buf("buffers of DRM")
     }
 
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {

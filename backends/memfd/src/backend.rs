@@ -1,7 +1,7 @@
 use bips::sys::{Segment, SegmentMemory, Sharing};
 use bips::{
-    Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    ForeignKind, Layout, Memory, Requirements, Result, Usage,
+    Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, ExternalHandle, FenceKind, ForeignKind,
+    Layout, Memory, Requirements, Result,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -47,6 +47,9 @@ impl Memfd {
             cpu_map: true,
             read_only_enforced: !opened(Sharing::ReadWrite),
             huge_pages,
+            contiguous: false,
+            alignment: bips::sys::PAGE,
+            fences: FenceKind::Board,
         }
     }
 }
@@ -67,13 +70,6 @@ impl Backend for Memfd {
     }
 
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        let devices = requirements.usage.without(Usage::CPU);
-        if !devices.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("memfd is host memory, and usage {devices} needs memory a device can reach"),
-            ));
-        }
         Ok(Layout::in_pages(requirements))
     }
 

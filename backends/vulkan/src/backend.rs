@@ -7,7 +7,7 @@ use crate::memory::VulkanMemory;
 use bips::sys::{PAGE, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Memory, Origin, Requirements, Result, Usage,
+    Layout, Memory, Origin, Party, Requirements, Result, Served, Usage,
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -165,17 +165,21 @@ impl Backend for Vulkan {
         *self.capabilities.get_or_init(|| self.try_out())
     }
 
-    fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        let served = Usage::CPU | Usage::VULKAN;
-        let others = requirements.usage.without(served);
-        if !others.is_empty() {
-            return Err(Error::new(
+    fn serves(&self, party: &Party) -> Result<Served> {
+        match party.usage() {
+            Usage::CPU | Usage::CPU_WRITE => Ok(Served::by("mapped")),
+            // Of which device it is, a trial sees.
+            Usage::VULKAN => Ok(Served::by("opaque memory of its driver")),
+            _ => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "opaque memory of a Vulkan driver is for Vulkan and the CPU, not for {others}; use a dma-buf"
+                    "opaque memory of a Vulkan driver is for Vulkan and the CPU, not for {party}; use a dma-buf"
                 ),
-            ));
+            )),
         }
+    }
+
+    fn plan(&self, requirements: &Requirements) -> Result<Layout> {
         let device = self.device()?;
         let layout = Layout::in_pages(requirements);
         fits(&device, &layout, requirements.slots)?;

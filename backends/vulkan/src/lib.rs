@@ -41,6 +41,7 @@ mod host;
 mod instance;
 mod memory;
 mod slot;
+mod trial;
 mod wait;
 mod work;
 
@@ -51,6 +52,7 @@ pub use given::Given;
 pub use host::HostView;
 pub use memory::VulkanMemory;
 pub use slot::{Slot, VulkanFrame};
+pub use trial::VulkanTrial;
 pub use wait::WaitSemaphore;
 pub use work::Work;
 

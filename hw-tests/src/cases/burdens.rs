@@ -3,7 +3,7 @@
 use crate::common::process::{Role, Stage, play};
 use crate::common::{SOON, Scratch, check, descriptors, publish, receive};
 use crate::inside::subject;
-use bips::{Consumer, Content, ErrorKind, Producer, ProducerBuilder, Registry, Requirements, Usage, Wait};
+use bips::{Consumer, Content, ErrorKind, Producer, ProducerBuilder, Registry, Requirements, Wait};
 use bips_conformance::{Case, Subject};
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn consumer(backend: &Subject, directory: &Path) -> Consumer {
 /// What `memory="KIND"` comes to, in any language.
 fn found_by_its_name(backend: Subject) {
     let content = Content::bytes(SMALL).expect("small");
-    let wanted = Requirements { content, exact: false, slots: 4, usage: Usage::CPU, writable: false };
+    let wanted = Requirements::of(content);
     let kind = &backend.info().kind;
     let planned = bips_backends::registry().plan(kind, &wanted).expect("it is in the registry");
     assert_eq!(&planned.backend.info().kind, kind);
@@ -64,7 +64,7 @@ fn count(stage: &Stage) {
 /// More than a small reserve of contiguous memory has, were they kept.
 fn many_pools_one_after_another(backend: Subject) {
     let content = Content::bytes(2 << 20).expect("small");
-    let wanted = Requirements { content, exact: false, slots: 4, usage: Usage::CPU, writable: false };
+    let wanted = Requirements::of(content);
     let layout = backend.plan(&wanted).expect("plain bytes for the CPU");
     let pool = |number| {
         backend.allocate(&layout, 4).unwrap_or_else(|error| panic!("pool {number}, all others gone: {error}"))

@@ -1,7 +1,7 @@
 //! Planning and allocating, in one process.
 
 use crate::{Subject, plan, requirements};
-use bips::{Access, Allocation, Content, ErrorKind, Fourcc, Requirements, Usage};
+use bips::{Access, Allocation, Content, ErrorKind, Fourcc, Party, Requirements, Usage};
 use std::fs;
 use std::time::Duration;
 
@@ -88,11 +88,13 @@ pub fn keeps_what_must_be_exact(backend: Subject) {
 
 /// Usage it can't serve is refused with a reason, never accepted in silence.
 pub fn plan_says_why_not(backend: Subject) {
-    for usage in [Usage::CAMERA, Usage::CUDA, Usage::VULKAN, Usage::DISPLAY, Usage::ENCODER] {
-        let mut wanted = requirements(Content::bytes(4096).expect("small"), 2, false);
-        wanted.usage = usage;
-        match backend.plan(&wanted) {
-            Ok(layout) => drop(backend.allocate(&layout, 2).expect("what was planned can be had")),
+    for party in
+        ["cpu", "cpu-write", "camera", "camera:/dev/video0", "cuda:0", "vulkan", "display", "encoder"]
+    {
+        let party: Party = party.parse().expect("a word");
+        match backend.serves(&party) {
+            Ok(service) => assert!(!service.by.is_empty(), "{party}"),
+            Err(_) if party.usage() == Usage::CPU => panic!("every pool is mapped for the CPU"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported);
                 assert!(error.message().len() > 20, "{error} is a reason");

@@ -27,7 +27,7 @@ pub use allocation::*;
 pub use process::*;
 pub use sharing::*;
 
-use bips::{Backend, Content, ErrorKind, Layout, Requirements, Usage};
+use bips::{Backend, Content, ErrorKind, Layout, Requirements};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,7 +120,7 @@ pub fn left_out(names: &[&str], reason: &str) {
 }
 
 fn requirements(content: Content, slots: u32, writable: bool) -> Requirements {
-    Requirements { content, exact: false, slots, usage: Usage::CPU, writable }
+    Requirements { slots, writable, ..Requirements::of(content) }
 }
 
 fn plan(backend: &Subject, bytes: u64, writable: bool) -> Layout {

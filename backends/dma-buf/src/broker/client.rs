@@ -7,7 +7,7 @@ use crate::{DmaBuf, DmaHeap, Udmabuf, udmabuf};
 use bips::sys::{PAGE, SegmentMemory};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    Layout, Line, Memory, Requirements, Result, runtime_dir,
+    Layout, Line, Memory, Party, Requirements, Result, Served, runtime_dir,
 };
 use std::collections::HashSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -167,8 +167,11 @@ impl Backend for Brokered {
         *self.capabilities.get_or_init(|| self.try_out())
     }
 
+    fn serves(&self, party: &Party) -> Result<Served> {
+        party.by_dma_buf("dma-bufs of a heap")
+    }
+
     fn plan(&self, requirements: &Requirements) -> Result<Layout> {
-        requirements.refuse_cuda("dma-bufs of a heap")?;
         self.choose()?;
         Ok(Layout::in_pages(requirements))
     }

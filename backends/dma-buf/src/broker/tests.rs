@@ -6,7 +6,7 @@ mod hung;
 use super::message::{Answer, Request};
 use super::{Broker, Brokered, Limits, OnServed, SERVICE, Source};
 use bips::sys::{PAGE, Segment, Sharing};
-use bips::{AccessRule, Backend, Content, Error, ErrorKind, Line, Requirements, Result, Usage};
+use bips::{AccessRule, Backend, Content, Error, ErrorKind, Line, Requirements, Result};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -115,13 +115,7 @@ fn heap(slots: u32, slot_bytes: u64) -> Request {
 }
 
 fn requirements() -> Requirements {
-    Requirements {
-        content: Content::bytes(100).unwrap(),
-        slots: 2,
-        usage: Usage::CPU,
-        writable: false,
-        exact: false,
-    }
+    Requirements { slots: 2, ..Requirements::of(Content::bytes(100).unwrap()) }
 }
 
 #[track_caller]
@@ -244,8 +238,8 @@ fn a_client_believes_nothing_of_what_comes() {
     }
     let error = serving.client("udmabuf").plan(&requirements()).unwrap_err();
     assert!(error.to_string().contains("no udmabuf"), "{error}");
-    let cuda = Requirements { usage: Usage::CUDA, ..requirements() };
-    assert!(heap.plan(&cuda).unwrap_err().to_string().contains("CUDA"));
+    let cuda = "cuda:0".parse().unwrap();
+    assert!(heap.serves(&cuda).unwrap_err().to_string().contains("CUDA"));
 }
 
 #[test]

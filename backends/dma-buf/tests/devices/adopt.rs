@@ -4,7 +4,7 @@ use crate::{SOON, Scratch, are_here, backend, in_role};
 use bips::sys::Mapping;
 use bips::{
     AcquireError, Consumer, Content, Description, Error, ErrorKind, ExternalHandle, Fence, ForeignBuffer,
-    Producer, ProducerBuilder, Registry, Requirements, Usage, Wait,
+    Producer, ProducerBuilder, Registry, Requirements, Wait,
 };
 use bips_dma_buf::{Foreign, dma_buf_of};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -31,9 +31,7 @@ fn udmabuf(len: u64) -> (OwnedFd, OwnedFd) {
 fn of_the_heap(bytes: u64, count: u32) -> Vec<OwnedFd> {
     let heap = backend("dma-heap");
     let content = Content::bytes(bytes).unwrap();
-    let layout = heap
-        .plan(&Requirements { content, exact: false, slots: count, usage: Usage::CPU, writable: false })
-        .unwrap();
+    let layout = heap.plan(&Requirements { slots: count, ..Requirements::of(content) }).unwrap();
     let export = |slot: &bips::Allocation| match slot.memory.export().unwrap() {
         ExternalHandle::DmaBuf { fd, .. } => fd,
         other => panic!("{other:?}"),

@@ -2,7 +2,7 @@
 
 use crate::{Scratch, are_here, backend, in_role, registry};
 use bips::sys::{Segment, Sharing};
-use bips::{Access, Content, ErrorKind, ExternalHandle, Requirements, Usage};
+use bips::{Access, Content, ErrorKind, ExternalHandle, Requirements};
 use bips_dma_buf::{DmaBuf, DmaHeap, SyncFile, dma_buf_of};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 
-fn requirements(bytes: u64, usage: Usage) -> Requirements {
-    Requirements { content: Content::bytes(bytes).unwrap(), exact: false, slots: 1, usage, writable: false }
+fn requirements(bytes: u64) -> Requirements {
+    Requirements { slots: 1, ..Requirements::of(Content::bytes(bytes).unwrap()) }
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn more_than_a_udmabuf_may_have() {
     }
     let limit = std::fs::read_to_string("/sys/module/udmabuf/parameters/size_limit_mb").unwrap();
     let limit: u64 = limit.trim().parse().unwrap();
-    let plan = |bytes| backend("udmabuf").plan(&requirements(bytes, Usage::CPU));
+    let plan = |bytes| backend("udmabuf").plan(&requirements(bytes));
     assert!(plan(limit << 20).is_ok());
     let error = plan((limit << 20) + 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -70,7 +70,7 @@ fn more_than_a_udmabuf_may_have() {
 #[test]
 fn cuda_takes_neither() {
     for kind in ["dma-heap", "udmabuf"] {
-        let error = backend(kind).plan(&requirements(100, Usage::CUDA)).unwrap_err();
+        let error = backend(kind).serves(&"cuda:0".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("CUDA imports no"), "{error}");
     }
 }
@@ -78,7 +78,7 @@ fn cuda_takes_neither() {
 /// Prints what the kinds say in a process that may open no device.
 pub(crate) fn plan_all() {
     for kind in ["dma-heap", "udmabuf"] {
-        let error = backend(kind).plan(&requirements(100, Usage::CPU)).unwrap_err();
+        let error = backend(kind).plan(&requirements(100)).unwrap_err();
         println!("{kind}: {:?}: {error}", error.kind());
     }
 }
@@ -142,7 +142,7 @@ fn dma_bufs_of_another_size() {
         return;
     }
     let (heap, udmabuf) = (backend("dma-heap"), backend("udmabuf"));
-    let layout = heap.plan(&requirements(8192, Usage::CPU)).unwrap();
+    let layout = heap.plan(&requirements(8192)).unwrap();
     let slots = heap.allocate(&layout, 1).unwrap();
     let export = || match slots[0].memory.export().unwrap() {
         ExternalHandle::DmaBuf { fd, len: 8192 } => fd,

@@ -3,7 +3,7 @@
 use crate::{SOON, Scratch, are_here, in_role};
 use bips::{
     AccessRule, Backend, Consumer, Content, Description, ErrorKind, Fence, Line, Policy, Producer, Registry,
-    Requirements, Usage,
+    Requirements,
 };
 use bips_dma_buf::broker::{Broker, Brokered, Devices, Limits, OnServed};
 use bips_dma_buf::{DmaHeap, Udmabuf};
@@ -72,7 +72,7 @@ pub(crate) fn produce(directory: &Path) {
 pub(crate) fn ask(directory: &Path) {
     let heap = Brokered::new(Some(directory)).with_source("dma-heap").unwrap();
     let content = Content::bytes(1 << 20).unwrap();
-    let wanted = Requirements { content, exact: false, slots: 4, usage: Usage::CPU, writable: false };
+    let wanted = Requirements::of(content);
     println!("asks");
     loop {
         let layout = heap.plan(&wanted).unwrap();

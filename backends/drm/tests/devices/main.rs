@@ -33,7 +33,7 @@ fn image(code: &str, width: u32, height: u32) -> Content {
 }
 
 fn plan(backend: &Arc<dyn Backend>, content: Content, usage: Usage) -> Result<Layout> {
-    backend.plan(&Requirements { content, exact: false, slots: 2, usage, writable: false })
+    backend.plan(&Requirements { slots: 2, usage, ..Requirements::of(content) })
 }
 
 const ROLE: &str = "BIPS_DEVICES_ROLE";

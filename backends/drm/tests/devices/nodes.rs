@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 
 fn bytes(backend: &dyn Backend) -> bips::Error {
     let content = Content::bytes(4096).unwrap();
-    let wanted = Requirements { content, exact: false, slots: 2, usage: Usage::CPU, writable: false };
+    let wanted = Requirements { slots: 2, ..Requirements::of(content) };
     backend.plan(&wanted).expect_err("no such node, or not for this")
 }
 

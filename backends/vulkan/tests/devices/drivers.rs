@@ -1,9 +1,10 @@
 //! Which drivers there are: none, another, several.
 
 use crate::{consumer, here, in_role, producer, said};
-use bips::{Backend, Content, Requirements, Usage};
-use bips_vulkan::{Vulkan, adapters};
+use bips::{Backend, Content, Registry, Requirements, Usage};
+use bips_vulkan::{Vulkan, VulkanTrial, adapters};
 use std::path::Path;
+use std::sync::Arc;
 
 const DRIVERS: [&str; 2] = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"];
 /// Where lane `vulkan` has a second driver.
@@ -12,7 +13,7 @@ const OTHER: &str = "BIPS_TEST_OTHER_DRIVER";
 /// The child's part: prints why it has no memory.
 pub(crate) fn plan() {
     let content = Content::bytes(4096).unwrap();
-    let wanted = Requirements { content, exact: false, slots: 2, usage: Usage::VULKAN, writable: false };
+    let wanted = Requirements { slots: 2, usage: Usage::VULKAN, ..Requirements::of(content) };
     println!("told: {}", Vulkan::new().plan(&wanted).unwrap_err());
 }
 
@@ -84,4 +85,31 @@ fn devices_have_numbers() {
     for name in ["", "x", "-1", "100", "0x1", "18446744073709551616"] {
         assert!(Vulkan::new().with_source(name).is_none(), "{name}");
     }
+}
+
+/// What is chosen is what the device did, not what a driver lists.
+#[test]
+fn the_plan_asks_the_device() {
+    if here().is_none() {
+        return;
+    }
+    let registry = Registry::new()
+        .with(Arc::new(bips_memfd::Memfd::new()))
+        .with(Arc::new(Vulkan::new()))
+        .with_trial(Arc::new(VulkanTrial::new()));
+    let wanted = |party: &str| Requirements {
+        parties: vec![party.parse().unwrap()],
+        ..Requirements::of(Content::bytes(100_000).unwrap())
+    };
+    for party in ["vulkan", "vulkan:0"] {
+        let planned = registry.plan("auto", &wanted(party)).unwrap();
+        let (kind, by) = (planned.backend.info().kind.clone(), planned.uses[1].1.by.clone());
+        // Which of them takes host memory: see `a_memfd_stream_is_the_devices_too`.
+        let expected = if by.contains("SwiftShader") { "vulkan" } else { "memfd" };
+        assert_eq!(kind, expected, "{by}");
+        assert!(registry.plan("vulkan", &wanted(party)).unwrap().uses[1].1.by.contains("its own memory"));
+    }
+    let survey = registry.survey(&wanted("vulkan:99"));
+    assert!(survey.able.is_empty() && survey.refused.len() == 2, "{survey}");
+    assert!(survey.to_string().contains("there is no Vulkan device 99; there are: vulkan:0 ("), "{survey}");
 }

@@ -1,8 +1,11 @@
 //! What works on this machine, found by doing it.
 
+mod table;
+
+pub use table::{Row, Table, Tried};
+
 use bips::{
-    Backend, Consumer, Content, Description, Error, ErrorKind, Fence, Producer, Registry, Requirements,
-    Usage, Wait,
+    Backend, Consumer, Content, Description, Error, ErrorKind, Fence, Producer, Registry, Requirements, Wait,
 };
 use serde::Serialize;
 use std::fs;
@@ -42,6 +45,8 @@ pub struct Check {
 pub struct Report {
     /// In the order in which it was tried.
     pub checks: Vec<Check>,
+    /// What each memory kind can do.
+    pub table: Table,
 }
 
 impl Report {
@@ -78,20 +83,20 @@ pub fn doctor_in_passing(directory: Option<&Path>) -> Report {
 
 fn examine(directory: Option<&Path>, spared: &[&str]) -> Report {
     let mut checks = vec![runtime_directory(directory), open_files()];
+    let mut rows = Vec::new();
     for backend in crate::registry_in(directory).iter() {
         let kind = backend.info().kind.as_str();
-        checks.push(if spared.contains(&kind) {
-            check(
-                kind,
-                Status::Skip,
-                "not tried here: that would load its drivers into this process",
-                Some("`bips doctor` tries it in a process of its own"),
-            )
+        if spared.contains(&kind) {
+            let why = "not tried here: that would load its drivers into this process";
+            let step = Some("`bips doctor` tries it in a process of its own");
+            checks.push(check(kind, Status::Skip, why, step));
+            rows.push(Row::without_buffers(kind, why));
         } else {
-            memory_kind(backend, directory)
-        });
+            checks.push(memory_kind(backend, directory));
+            rows.push(Row::of(&**backend));
+        }
     }
-    Report { checks }
+    Report { checks, table: Table(rows) }
 }
 
 fn failure(name: &str, error: &Error) -> Check {
@@ -174,7 +179,7 @@ fn memory_kind(backend: &Arc<dyn Backend>, directory: Option<&Path>) -> Check {
 /// is everywhere, so there it is a failure.
 fn missing(backend: &Arc<dyn Backend>) -> Option<Error> {
     let content = Content::bytes(1 << 16).ok()?;
-    let wanted = Requirements { content, exact: false, slots: 4, usage: Usage::CPU, writable: false };
+    let wanted = Requirements::of(content);
     let error = backend.plan(&wanted).err()?;
     let absent = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::AccessDenied);
     (absent && backend.info().kind != "memfd").then_some(error)
