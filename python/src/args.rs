@@ -1,7 +1,7 @@
 //! Arguments as Python programs write them.
 
 use crate::errors::{OrRaise, invalid};
-use bips::{Content, DType, Fourcc, OnStall, Shape, Usage};
+use bips::{Content, DType, Fourcc, OnStall, Party, Shape};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
@@ -130,13 +130,13 @@ pub(crate) fn count(name: &str, value: i64) -> PyResult<u32> {
         .map_err(|_| invalid(format!("{name}={value} is out of range; give a small number from 0 upwards")))
 }
 
-/// What devices will use the memory: `"cpu"`, `"cuda"`, …
-pub(crate) fn usage(names: &Bound<'_, PyAny>) -> PyResult<Usage> {
+/// Who will use the memory: `"cpu"`, `"vulkan:0"`, `"camera:/dev/video0"`, …
+pub(crate) fn parties(names: &Bound<'_, PyAny>) -> PyResult<Vec<Party>> {
     let names: Vec<String> = match names.extract::<String>() {
         Ok(name) => vec![name],
         Err(_) => names.extract()?,
     };
-    Usage::parse_all(names.iter().map(String::as_str)).or_raise()
+    names.iter().map(|name| name.parse().or_raise()).collect()
 }
 
 /// Refuses a stream: nothing here is on a device yet.

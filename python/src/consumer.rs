@@ -8,7 +8,7 @@ use crate::fork::Birth;
 use crate::frame::Frame;
 use crate::turn::Turn;
 use crate::wait::{self, Raised, in_slices};
-use bips::{ConsumerStats, Ending, Error, ErrorKind, Policy, ReceiveError, Usage, Wait};
+use bips::{ConsumerStats, Ending, Error, ErrorKind, Policy, ReceiveError, Wait};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// name: the stream. policy: "reliable" (the default) sees every frame and holds the producer back when slow;
 /// "latest" and "keep-last:N" never do, and miss frames instead. timeout: seconds to wait for the producer to appear;
 /// None (the default) and 0 don't wait, math.inf waits for ever. device: None or "cpu", where frames should be.
-/// wanted: what will use the memory, such as ("cpu",). reconnect: go on with the next producer of this name when
+/// wanted: who will use the memory, such as ("cpu", "vulkan:0"); joining fails where it does not serve them. reconnect: go on with the next producer of this name when
 /// this one ends. label: what the producer and `bips info` call this consumer, at most 64 bytes of text; None for the
 /// script's and the host's name. strict: refuse DLPack callers that can't be told that memory is read-only. directory:
 /// the runtime directory; None for the usual one.
@@ -146,7 +146,8 @@ impl Consumer {
             let forms = "\"reliable\", \"latest\" or \"keep-last:N\"";
             Policy::parse(&args::word("policy", policy, forms)?).or_raise()
         })?;
-        check_device(device, wanted)?;
+        check_device(device)?;
+        let wanted = wanted.map_or_else(|| Ok(Vec::new()), args::parties)?;
         let wait = wait::parse_joining(timeout)?;
         let raised = Raised::default();
         let interrupt = raised.clone();
@@ -156,6 +157,7 @@ impl Consumer {
             .reconnect(reconnect)
             .label(label.map_or_else(|| usual_label(py), Ok)?)
             .wait(wait)
+            .wanted(wanted)
             .interrupt(move || interrupt.now());
         if let Some(directory) = directory {
             builder = builder.directory(directory);
@@ -383,19 +385,12 @@ fn usual_label(py: Python<'_>) -> PyResult<String> {
 }
 
 /// Refuses devices that frames can't be on yet.
-fn check_device(device: Option<&str>, wanted: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+fn check_device(device: Option<&str>) -> PyResult<()> {
     if let Some(device) = device.filter(|device| *device != "cpu") {
         return Err(unsupported(format!(
             "frames can't be received on {device:?}; leave device=None and move them there, as in \
              frame.torch().to({device:?})"
         )));
     }
-    let Some(wanted) = wanted else { return Ok(()) };
-    let usage = args::usage(wanted)?;
-    if usage == Usage::CPU || usage == Usage::default() {
-        return Ok(());
-    }
-    Err(unsupported(format!(
-        "wanted={wanted} asks for device access, which no memory kind of this build gives; use wanted=(\"cpu\",)"
-    )))
+    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::facts::{self, dict};
 use crate::fork::Birth;
 use crate::wait::{self, in_slices};
 use crate::writable::WritableFrame;
-use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, Wait};
+use bips::{AccessRule, AcquireError, Error, ErrorKind, FrameMut, Usage, Wait};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 ///
 /// name: 1 to 100 of letters, digits, ".", "_", "-", with "/" for nesting. What a slot holds is said by shape and
 /// dtype (a tensor), by size=(width, height) and format="RGB3" (an image, V4L2 codes), or by size=number (bytes).
-/// slots: 1 to 64. memory: kind of memory, or "auto". usage: what will use it, such as ("cpu",). access: "owner",
+/// slots: 1 to 64. memory: kind of memory, or "auto". usage: who will use it, such as ("cpu", "vulkan:0", "camera:/dev/video0"). access: "owner",
 /// "group:NAME" (or its number) or "directory" (whoever can reach the runtime directory). writable: let consumers write into frames.
 /// reliable: admit consumers that may hold the producer back. max_held: frames a consumer may hold at a time; None
 /// for slots - 2, at least 1. on_stall: what to do about consumers that hold the producer up: "wait" for them, or
@@ -131,7 +131,7 @@ impl Producer {
             builder = builder.on_stall(args::on_stall(on_stall)?);
         }
         if let Some(usage) = usage {
-            builder = builder.usage(args::usage(usage)?);
+            builder = builder.usage(Usage::empty()).parties(args::parties(usage)?);
         }
         if let Some(max_held) = max_held {
             builder = builder.max_held(args::count("max_held", max_held)?);
@@ -260,6 +260,13 @@ impl Producer {
             "consumers": facts::consumers(py, &stats.consumers)?,
             "bytes_copied": self.origin.copied(),
         ))
+    }
+
+    /// For whom consumers said that they want the memory (`wanted`), those too that were refused since it does not serve them:
+    /// what to give as `usage` to the stream's next producer.
+    #[getter]
+    fn announced(&self) -> Vec<String> {
+        self.producer.announced().iter().map(ToString::to_string).collect()
     }
 
     /// Whether close() was called.

@@ -192,6 +192,8 @@ def test_memory_kind_and_usage_unknown(directory: Path) -> None:
         bips.Producer("cam", shape=4, usage=("cooking",), directory=directory)
     with pytest.raises(bips.Unsupported):
         bips.Producer("cam", shape=4, usage=("cuda",), directory=directory)
+    with pytest.raises(bips.Unsupported, match="/dev/nothing"):
+        bips.Producer("cam", shape=4, usage=("cpu", "camera:/dev/nothing"), directory=directory)
     with pytest.raises(bips.InvalidArgument, match="owner"):
         bips.Producer("cam", shape=4, access="everybody", directory=directory)
 
@@ -210,9 +212,12 @@ def test_devices_that_frames_cannot_be_on(producer: bips.Producer, directory: Pa
     with pytest.raises(bips.Unsupported, match=r"frame\.torch\(\)\.to") as error:
         bips.Consumer("cam", device="cuda:0", directory=directory)
     check(error, "unsupported")
-    with pytest.raises(bips.Unsupported, match='"cpu"'):
-        bips.Consumer("cam", wanted=("cuda",), directory=directory)
+    with pytest.raises(bips.Unsupported, match="does not serve cuda:0"):
+        bips.Consumer("cam", wanted=("cpu", "cuda:0"), directory=directory)
+    with pytest.raises(bips.InvalidArgument, match="names no device"):
+        bips.Consumer("cam", wanted="vulkan:", directory=directory)
     bips.Consumer("cam", device="cpu", wanted=("cpu",), directory=directory).close()
+    assert producer.announced == ["cpu", "cuda:0"]
 
 
 def test_all_slots_taken_names_who_holds_them(producer: bips.Producer, consumer: bips.Consumer) -> None:

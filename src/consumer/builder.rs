@@ -2,12 +2,12 @@
 
 use super::closer::Closing;
 use super::{Consumer, ConsumerStats, label};
-use crate::plan::Registry;
-use crate::session::{ANSWER, Joining, Patience};
+use crate::plan::{Party, Registry};
+use crate::session::{ANSWER, Joining, MAX_WANTED, Patience};
 use crate::signaler::Policy;
 use crate::stream::StreamName;
 use crate::sys::fork;
-use crate::{Result, Wait};
+use crate::{Error, Result, Wait};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub struct ConsumerBuilder {
     wait: Wait,
     spin: Duration,
     explicit_sync: bool,
+    wanted: Vec<Party>,
     interrupt: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
@@ -44,6 +45,7 @@ impl ConsumerBuilder {
             wait: Wait::Now,
             spin: DEFAULT_SPIN,
             explicit_sync: false,
+            wanted: Vec::new(),
             interrupt: None,
         }
     }
@@ -107,6 +109,15 @@ impl ConsumerBuilder {
         self
     }
 
+    /// For whom the memory is wanted, beside this process's CPU: joining fails where it does not serve them, as tried with the
+    /// stream's own memory, rather than later or by a copy. The producer is told
+    /// ([`Producer::announced`](crate::Producer::announced)).
+    #[must_use]
+    pub fn wanted(mut self, parties: impl IntoIterator<Item = Party>) -> Self {
+        self.wanted.extend(parties);
+        self
+    }
+
     /// Asked about every 50 ms while [`ConsumerBuilder::connect`] waits; true makes it give up as if time were over.
     /// For callers that have to look after something else meanwhile, such as Ctrl-C.
     #[must_use]
@@ -125,8 +136,15 @@ impl ConsumerBuilder {
     pub fn connect(self) -> Result<Consumer> {
         let name = StreamName::new(self.name)?;
         let policy = self.policy.checked()?;
+        let words: usize = self.wanted.iter().map(|party| party.to_string().len() + 1).sum();
+        if words > MAX_WANTED {
+            return Err(Error::invalid(format!(
+                "{} parties are more than a consumer can want; name those whose devices differ",
+                self.wanted.len()
+            )));
+        }
         let label = self.label.map_or_else(|| Ok(label::usual()), label::checked)?;
-        let mut joining = Joining::new(self.directory.as_deref(), &name, policy, &label);
+        let mut joining = Joining::new(self.directory.as_deref(), &name, policy, &label, &self.wanted);
         let patience = Patience {
             deadline: self.wait.deadline(),
             answer: ANSWER,
@@ -149,6 +167,7 @@ impl ConsumerBuilder {
             joining: None,
             upkeep: self.reconnect,
             explicit_sync: self.explicit_sync,
+            wanted: self.wanted,
             spin: if single_cpu() { Duration::ZERO } else { self.spin },
             expected: None,
             published_on: u32::MAX,

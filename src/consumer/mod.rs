@@ -12,7 +12,7 @@ pub use closer::Closer;
 use crate::backend::BackendInfo;
 use crate::error::ReceiveError;
 use crate::frame::{Frame, SlotInfo};
-use crate::plan::Registry;
+use crate::plan::{Party, Registry};
 use crate::session::{Attachment, Joining};
 use crate::signaler::Policy;
 use crate::stream::StreamName;
@@ -67,6 +67,7 @@ pub struct Consumer {
     spin: Duration,
     /// Whether frames come before they are whole.
     explicit_sync: bool,
+    wanted: Vec<Party>,
     /// Last known description of each slot, with its version.
     cache: Vec<Option<(u32, Arc<SlotInfo>)>>,
     /// Whether an empty look has more to do: signal a poll descriptor's wishes, or look for a new producer.

@@ -268,8 +268,9 @@ impl Consumer {
     /// up goes on in the next call.
     fn rejoin(&mut self, deadline: Deadline) -> Result<(), ReceiveError> {
         let root = self.directory.as_deref();
-        let joining =
-            self.joining.get_or_insert_with(|| Joining::new(root, &self.name, self.policy, &self.label));
+        let joining = self
+            .joining
+            .get_or_insert_with(|| Joining::new(root, &self.name, self.policy, &self.label, &self.wanted));
         let closing = self.closing.clone();
         let closed = || closing.is_closed();
         let patience = Patience { deadline, answer: Duration::ZERO, interrupt: Some(&closed) };

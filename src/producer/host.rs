@@ -34,6 +34,11 @@ impl Host for Inner {
         if state.publisher.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the producer is closing"));
         }
+        for party in &contact.wanted {
+            if !state.announced.contains(party) && state.announced.len() < MAX_ANNOUNCED {
+                state.announced.push(party.clone());
+            }
+        }
         let watched = self.watches.then(|| seat.clone());
         let seat = state.publisher.join(seat, policy, contact).ok_or_else(|| {
             Error::new(
@@ -113,3 +118,6 @@ fn duplicate(segment: &Segment) -> Result<OwnedFd> {
     let fd = segment.fd().ok_or_else(|| Error::protocol("a segment without a descriptor"))?;
     fd.try_clone_to_owned().map_err(|error| Error::system("duplicating a descriptor", error))
 }
+
+/// Most parties that are remembered: more than that, nobody means.
+const MAX_ANNOUNCED: usize = 64;

@@ -5,6 +5,7 @@ use super::vigil::MANY_PAGES;
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
 use crate::fence::Fence;
+use crate::plan::Party;
 use crate::pool::Pool;
 use crate::session::{BOARD_BYTES, ConsumerInfo, Contact};
 use crate::shm::{Bell, Board, Seat, Shared};
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) publisher: Publisher<Contact>,
     /// Removed for breaking the protocol, or dead; their connections are just ending.
     put_out: Vec<Member<Contact>>,
+    /// For whom consumers wanted the memory, those too that it did not serve.
+    pub(super) announced: Vec<Party>,
     /// Frames published whose device is at work still.
     open: u32,
     clock: Clock,
@@ -111,6 +114,7 @@ impl Inner {
             state: Mutex::new(State {
                 publisher,
                 put_out: Vec::new(),
+                announced: Vec::new(),
                 open: 0,
                 clock: Clock::new(),
                 plain: 0,

@@ -17,6 +17,7 @@ pub use stall::OnStall;
 
 use crate::backend::BackendInfo;
 use crate::error::AcquireError;
+use crate::plan::Party;
 use crate::session::{ConsumerInfo, Server};
 use crate::shm::Bell;
 use crate::sys::fork;
@@ -200,6 +201,13 @@ impl Producer {
     /// What it does about consumers that hold it up.
     pub fn on_stall(&self) -> OnStall {
         self.inner.on_stall
+    }
+
+    /// For whom consumers said that they want the memory ([`ConsumerBuilder::wanted`](crate::ConsumerBuilder::wanted)), those
+    /// too that went away since it does not serve them: what to make the stream's next producer for
+    /// ([`ProducerBuilder::parties`]). At most 64.
+    pub fn announced(&self) -> Vec<Party> {
+        if self.inner.is_forked() { Vec::new() } else { self.inner.lock().announced.clone() }
     }
 
     /// What it has done and who consumes it.

@@ -4,7 +4,7 @@ use super::asking::{Asking, Patience};
 use super::message::{Reply, Request, Welcome};
 use super::pollable::Pollable;
 use crate::handle::Access;
-use crate::plan::Registry;
+use crate::plan::{Party, Registry};
 use crate::pool::Pool;
 use crate::shm::{Alive, Bell, Board, Seat, Shared};
 use crate::signaler::{Policy, Readiness, Subscriber};
@@ -30,12 +30,20 @@ pub(crate) struct Joining {
     asking: Asking,
     name: StreamName,
     policy: Policy,
+    wanted: Vec<Party>,
 }
 
 impl Joining {
-    pub(crate) fn new(root: Option<&Path>, name: &StreamName, policy: Policy, label: &str) -> Self {
-        let asking = Asking::new(root, name, Request::Join(policy, label.into()));
-        Self { asking, name: name.clone(), policy }
+    pub(crate) fn new(
+        root: Option<&Path>,
+        name: &StreamName,
+        policy: Policy,
+        label: &str,
+        wanted: &[Party],
+    ) -> Self {
+        let wanted = wanted.to_vec();
+        let asking = Asking::new(root, name, Request::Join(policy, label.into(), wanted.clone()));
+        Self { asking, name: name.clone(), policy, wanted }
     }
 
     /// Waits for the name, asks for a seat, maps the pool. `None` when time is up or the caller interrupted.
@@ -47,7 +55,7 @@ impl Joining {
         let seated = self.asking.advance(patience).and_then(|answer| match answer {
             None => Ok(None),
             Some((socket, Reply::Welcome(welcome), fds)) => {
-                seat(socket, welcome, fds, self.policy, registry).map(Some)
+                seat(socket, welcome, fds, self.policy, &self.wanted, registry).map(Some)
             }
             Some(_) => Err(Error::protocol("the producer answered something else than was asked")),
         });
@@ -179,6 +187,7 @@ fn seat(
     welcome: Welcome,
     fds: Vec<OwnedFd>,
     policy: Policy,
+    wanted: &[Party],
     registry: &Registry,
 ) -> Result<Attachment> {
     let backend = registry.get(&welcome.kind).ok_or_else(|| {
@@ -212,6 +221,16 @@ fn seat(
         .map(|(fd, memory)| backend.import(ExternalHandle::from_wire(memory, fd)?, access))
         .collect::<Result<Vec<_>>>()?;
     let pool = Pool::import(&memories, &welcome, backend.info(), access)?;
+    for party in wanted {
+        registry.served(party, &*backend, Some(pool.slot(0).allocation())).map_err(|error| {
+            let text = format!(
+                "the stream lies in {} memory, which does not serve {party}: {error}",
+                welcome.kind
+            );
+            Error::new(ErrorKind::Unsupported, text)
+                .hint("make the producer for that party too (`usage`, `bips doctor --plan` shows the choice), or copy")
+        })?;
+    }
     let slots = welcome.slots.len() as u32;
     let alive = welcome.watches.then(|| Alive::begin(seat.clone()));
     let alive = alive.transpose().unwrap_or_else(|error| {

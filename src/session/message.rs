@@ -4,6 +4,7 @@ use super::codec::{Reader, Writer};
 use crate::backend::DeviceId;
 use crate::describe::{Content, DESCRIPTION_WORDS, Described};
 use crate::handle::{ExternalHandle, Origin, WireHandle};
+use crate::plan::Party;
 use crate::signaler::Policy;
 use crate::sys::PAGE;
 use crate::{Error, ErrorKind, MAX_SLOTS, OnStall, PROTOCOL, Result};
@@ -18,11 +19,14 @@ const MAX_CONSUMERS: usize = 64;
 /// Bytes of a consumer's label.
 pub(crate) const MAX_LABEL: usize = 64;
 
+/// Most bytes of the parties that a consumer names.
+pub(crate) const MAX_WANTED: usize = 256;
+
 /// From a client, first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Seat me. The label says to people who I am; it may be empty.
-    Join(Policy, String),
+    /// Seat me. The label says to people who I am; it may be empty. Then the parties for which I want the memory.
+    Join(Policy, String, Vec<Party>),
     /// Tell me about the stream.
     Query,
 }
@@ -215,9 +219,13 @@ impl Request {
             Self::Join(..) => tag::JOIN,
             Self::Query => tag::QUERY,
         });
-        if let Self::Join(policy, label) = self {
+        if let Self::Join(policy, label, wanted) = self {
             write_policy(&mut writer, *policy);
             writer.text(label, MAX_LABEL);
+            if !wanted.is_empty() {
+                let words: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+                writer.text(&words.join(","), MAX_WANTED);
+            }
         }
         writer.finish()
     }
@@ -229,7 +237,8 @@ impl Request {
                 let policy = read_policy(&mut reader)?;
                 // One that says no more has none.
                 let label = if reader.is_empty() { String::new() } else { reader.text(MAX_LABEL)? };
-                Ok(Self::Join(policy, label))
+                let wanted = if reader.is_empty() { String::new() } else { reader.text(MAX_WANTED)? };
+                Ok(Self::Join(policy, label, Party::parse_list(&wanted)?))
             }
             tag::QUERY => Ok(Self::Query),
             tag => {
@@ -499,8 +508,9 @@ mod tests {
     #[test]
     fn come_back_as_they_went() {
         for request in [
-            Request::Join(Policy::Reliable, "detector@box".into()),
-            Request::Join(Policy::KeepLast(7), String::new()),
+            Request::Join(Policy::Reliable, "detector@box".into(), Vec::new()),
+            Request::Join(Policy::KeepLast(7), String::new(), Vec::new()),
+            Request::Join(Policy::KeepLast(7), String::new(), Party::parse_list("cpu,vulkan:0").unwrap()),
             Request::Query,
         ] {
             assert_eq!(Request::decode(&request.encode()).unwrap(), request);
@@ -550,16 +560,20 @@ mod tests {
 
     #[test]
     fn a_label_may_be_missing_but_not_nonsense() {
-        let mut message = Request::Join(Policy::Reliable, String::new()).encode();
+        let mut message = Request::Join(Policy::Reliable, String::new(), Vec::new()).encode();
         message.truncate(message.len() - 2);
-        assert_eq!(Request::decode(&message).unwrap(), Request::Join(Policy::Reliable, String::new()));
-        let full = Request::Join(Policy::Reliable, "ä".repeat(MAX_LABEL));
-        let Request::Join(_, label) = Request::decode(&full.encode()).unwrap() else {
+        assert_eq!(
+            Request::decode(&message).unwrap(),
+            Request::Join(Policy::Reliable, String::new(), Vec::new())
+        );
+        let full = Request::Join(Policy::Reliable, "ä".repeat(MAX_LABEL), Vec::new());
+        let Request::Join(_, label, _) = Request::decode(&full.encode()).unwrap() else {
             panic!("it was to join")
         };
         assert_eq!(label, "ä".repeat(MAX_LABEL / 2), "cut between characters");
         for bad in ["\x1b[2J", "a\nb", "\u{85}"] {
-            let error = Request::decode(&Request::Join(Policy::Reliable, bad.into()).encode()).unwrap_err();
+            let error = Request::decode(&Request::Join(Policy::Reliable, bad.into(), Vec::new()).encode())
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{bad:?}");
         }
         let mut long = message.clone();
@@ -593,7 +607,7 @@ mod tests {
             let mut bytes = match which {
                 0 => Reply::Welcome(welcome()).encode(),
                 1 => Reply::Info(info()).encode(),
-                _ => Request::Join(Policy::KeepLast(2), "x@y".into()).encode(),
+                _ => Request::Join(Policy::KeepLast(2), "x@y".into(), Party::parse_list("cuda:0").unwrap()).encode(),
             };
             let at = at % bytes.len();
             bytes[at] = value;

@@ -15,7 +15,7 @@ pub(crate) use asking::{ANSWER, Patience};
 pub(crate) use attachment::{Attachment, BOARD_BYTES, Joining, SEAT_BYTES};
 pub use listing::{query, streams};
 pub use message::{ConsumerInfo, StreamInfo};
-pub(crate) use message::{MAX_LABEL, SlotEntry, Welcome};
+pub(crate) use message::{MAX_LABEL, MAX_WANTED, SlotEntry, Welcome};
 #[cfg(feature = "testing")]
 pub(crate) use message::{Reply, Request};
 pub(crate) use rendezvous::Claim;

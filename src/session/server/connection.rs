@@ -138,10 +138,11 @@ impl Connection {
                 self.reply(&Reply::Info(host.info()), &[]);
                 Ok(false)
             }
-            (Request::Join(policy, label), Phase::Silent(_)) => {
+            (Request::Join(policy, label, wanted), Phase::Silent(_)) => {
                 let contact = Contact {
                     peer: self.peer,
                     label,
+                    wanted,
                     control: self.socket.clone(),
                     welcomed: self.welcomed.clone(),
                 };

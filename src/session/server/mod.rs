@@ -7,6 +7,7 @@ mod listener;
 use super::message::{StreamInfo, Welcome};
 use super::rendezvous::Claim;
 use crate::Result;
+use crate::plan::Party;
 use crate::signaler::{Policy, SeatId};
 use crate::step::{Step, reach};
 use crate::stream::AccessRule;
@@ -45,6 +46,8 @@ pub(crate) trait Host: Send + Sync {
 pub(crate) struct Contact {
     pub(crate) peer: Peer,
     pub(crate) label: String,
+    /// For whom it wants the memory.
+    pub(crate) wanted: Vec<Party>,
     control: Arc<ProcessFd>,
     /// The connection's own.
     welcomed: Arc<AtomicBool>,

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub fn request(data: &[u8]) {
     if let Some(request) = come_back(data, Request::decode, Request::encode) {
         match request {
-            Request::Join(policy, label) => {
+            Request::Join(policy, label, _) => {
                 check_policy(policy);
                 assert_printable(&label);
                 assert!(label.len() <= 64);
@@ -101,9 +101,13 @@ fn check_info(info: &StreamInfo) {
 pub(super) fn request_seeds() -> Vec<Vec<u8>> {
     let requests = [
         Request::Query,
-        Request::Join(Policy::Reliable, String::new()),
-        Request::Join(Policy::KeepLast(1), "detector@box".into()),
-        Request::Join(Policy::KeepLast(64), "x".repeat(64)),
+        Request::Join(Policy::Reliable, String::new(), Vec::new()),
+        Request::Join(
+            Policy::KeepLast(1),
+            "detector@box".into(),
+            crate::Party::parse_list("cpu,vulkan:0").unwrap(),
+        ),
+        Request::Join(Policy::KeepLast(64), "x".repeat(64), Vec::new()),
     ];
     requests.iter().map(Request::encode).collect()
 }
