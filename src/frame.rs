@@ -90,6 +90,11 @@ impl Frame {
         self.taken.open
     }
 
+    /// Whether a device writes it no more, or never will.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.slot.attachment.readiness(self.taken.slot, self.taken.sequence) != Readiness::Open
+    }
+
     /// Waits at most `timeout` until it is whole, or lost.
     pub(crate) fn wait_ready(&mut self, timeout: Duration) -> Readiness {
         let attachment = &self.slot.attachment;

@@ -101,6 +101,40 @@ fn who_reads_waits_for_the_device_and_who_publishes_does_not() {
     assert_eq!((waits.stats().received, waits.stats().missed), (1, 0));
 }
 
+/// A loop that polls sleeps while the device works, and is woken when it is done, also if newer frames are there.
+#[test]
+fn a_descriptor_is_readable_when_the_frame_is_whole() {
+    let scratch = Scratch::new();
+    let (producer, mut waits, _) = stream(&scratch);
+    let fd = waits.poll_fd().unwrap();
+    // SAFETY: the consumer keeps it open.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    let readable = |timeout: Duration| {
+        let mut polled = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN)];
+        let timeout: nix::poll::PollTimeout = timeout.try_into().unwrap();
+        nix::poll::poll(&mut polled, timeout).unwrap() == 1
+    };
+    let (slow, fast) = (Arc::new(Device::default()), Arc::new(Device::default()));
+    fast.reach(1);
+    for round in 0..20 {
+        drop(publish(&producer, &slow, round + 1));
+        drop(publish(&producer, &fast, 1));
+        assert!(readable(Duration::from_secs(20)), "there is something to look at");
+        // What the second publication rang for may still be on its way, once.
+        let mut looks = 0;
+        while readable(Duration::from_millis(5)) {
+            assert_eq!(waits.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
+            looks += 1;
+            assert!(looks < 10, "it says again and again that there is something");
+        }
+        slow.reach(round + 1);
+        assert!(readable(Duration::from_secs(20)), "the device is done");
+        for sequence in [2 * round, 2 * round + 1] {
+            assert_eq!(waits.receive(SOON).unwrap().sequence(), sequence);
+        }
+    }
+}
+
 #[test]
 fn a_frame_whose_device_fails_is_missed() {
     let scratch = Scratch::new();

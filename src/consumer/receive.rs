@@ -5,7 +5,7 @@ use crate::Wait;
 use crate::describe::Described;
 use crate::error::ReceiveError;
 use crate::frame::{DEVICE_RECHECK, Frame, SlotInfo};
-use crate::session::{Joining, Patience};
+use crate::session::{Joining, Patience, Pollable};
 use crate::signaler::{Readiness, TakeError, Taken};
 use crate::step::{Step, reach};
 use crate::sys::{current_cpu, fork};
@@ -131,14 +131,20 @@ impl Consumer {
     fn pause(&self, left: Option<Option<Duration>>) {
         let attachment = &self.attachment;
         let gone = || attachment.is_gone() || self.closing.is_closed();
-        let Some(poll) = attachment.poll() else {
-            if let Some(left) = left {
-                attachment.subscriber.park(left, gone);
+        match attachment.poll() {
+            Some(poll) => self.quieten(poll, left, || attachment.subscriber.arm(gone).is_some()),
+            None => {
+                if let Some(left) = left {
+                    attachment.subscriber.park(left, gone);
+                }
             }
-            return;
-        };
+        }
+    }
+
+    /// Makes a poll descriptor unreadable until something happens of which `quiet` announces that it is waited for, and
+    /// waits for it so long.
+    fn quieten(&self, poll: &Pollable, left: Option<Option<Duration>>, quiet: impl Fn() -> bool) {
         // Announce, empty, announce again: what came in between had its signal thrown away.
-        let quiet = || attachment.subscriber.arm(gone).is_some();
         if quiet() {
             poll.drain();
             reach(Step::PollDrained);
@@ -230,9 +236,15 @@ impl Consumer {
                 Ok(Some(frame))
             }
             Ok(false) => {
-                // No publication will announce that it is done.
                 if let Some(poll) = self.attachment.poll() {
-                    poll.ring();
+                    let there = || frame.is_settled() || self.closing.is_closed();
+                    match frame.is_open() {
+                        // The producer wakes whoever waits for this.
+                        true => self
+                            .quieten(poll, None, || self.attachment.subscriber.arm_unless(there).is_some()),
+                        // Nobody will announce that it is done.
+                        false => poll.ring(),
+                    }
                 }
                 self.unfinished = Some(frame);
                 Err(ReceiveError::Timeout)

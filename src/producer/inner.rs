@@ -339,6 +339,7 @@ impl Inner {
         }
         signaler::settle(&self.board, slot, sequence, done.is_ok());
         let mut state = self.lock();
+        state.publisher.wake(); // who waits for it by a descriptor sleeps as for a frame
         state.publisher.unhold(slot);
         state.open -= 1;
         drop(state);

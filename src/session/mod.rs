@@ -18,6 +18,7 @@ pub use message::{ConsumerInfo, StreamInfo};
 pub(crate) use message::{MAX_LABEL, MAX_WANTED, SlotEntry, Welcome};
 #[cfg(feature = "testing")]
 pub(crate) use message::{Reply, Request};
+pub(crate) use pollable::Pollable;
 pub(crate) use rendezvous::Claim;
 #[cfg(feature = "testing")]
 pub(crate) use rendezvous::holder_in;

@@ -200,7 +200,7 @@ impl<P> Publisher<P> {
     }
 
     /// Wakes every parked consumer. Call after writing the reason to wake up.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         order::FP(); // ORDERING(FP, fence) -> FK
         for member in &self.members {
             let parked = member.seat.parked();

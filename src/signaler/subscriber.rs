@@ -224,12 +224,17 @@ impl Subscriber {
     ///
     /// Either way the announcement stands until [`Subscriber::disarm`]: the producer wakes once too often at worst.
     pub(crate) fn arm(&self, gone: impl Fn() -> bool) -> Option<u32> {
+        self.arm_unless(|| self.has_next() || self.is_closed() || gone())
+    }
+
+    /// The same for who waits for something else, such as that a frame is whole: the producer wakes for that too.
+    pub(crate) fn arm_unless(&self, there: impl Fn() -> bool) -> Option<u32> {
         let parked = self.seat.parked();
         // An exchange, never a store: the word must not go back to a number that was used.
         let token = parked.set(Seat::WAITS);
         reach(Step::ParkAnnounced);
         order::FK(); // ORDERING(FK, fence) -> FP
-        (!(self.has_next() || self.is_closed() || gone())).then_some(token)
+        (!there()).then_some(token)
     }
 
     /// Awake again.
