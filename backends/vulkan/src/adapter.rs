@@ -35,6 +35,8 @@ pub struct Adapter {
     kind: vk::PhysicalDeviceType,
     /// Bytes of the largest allocation.
     pub(crate) largest: u64,
+    /// Memory objects that it allows at a time.
+    pub(crate) allocations: u32,
     pub(crate) family: Option<u32>,
     /// Whether it can wait for values that the host signals.
     pub(crate) timelines: bool,
@@ -87,6 +89,7 @@ impl Adapter {
             driver: DeviceId(ids.driver_uuid),
             kind: properties.device_type,
             largest: limits.max_memory_allocation_size,
+            allocations: properties.limits.max_memory_allocation_count,
             host_alignment: takes_host_memory.then_some(host.min_imported_host_pointer_alignment.max(1)),
             family: family.map(|at| at as u32),
             timelines: version >= vk::API_VERSION_1_1 && has_timelines(instance, raw),

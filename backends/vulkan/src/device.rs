@@ -1,6 +1,7 @@
 //! An opened device, with one queue.
 
 use crate::adapter::Adapter;
+use crate::allowance::Allowance;
 use crate::descriptor::Signature;
 use crate::failure::failed;
 use crate::instance::Instance;
@@ -22,6 +23,7 @@ pub struct Device {
     pub(crate) timelines: Option<khr::timeline_semaphore::Device>,
     pub(crate) memory: vk::PhysicalDeviceMemoryProperties,
     pub(crate) adapter: Adapter,
+    pub(crate) allowance: Arc<Allowance>,
     queue: Mutex<vk::Queue>,
     /// Timeline semaphores for its next waits.
     pub(crate) points: Mutex<Vec<Point>>,
@@ -90,7 +92,21 @@ impl Device {
         // SAFETY: a device of this instance.
         let memory = unsafe { instance.raw().get_physical_device_memory_properties(adapter.raw) };
         let (queue, points, signature) = (Mutex::new(queue), Mutex::default(), OnceLock::new());
-        Self { raw, memory_fd, host, timelines, memory, adapter, queue, points, signature, owned, instance }
+        let allowance = Allowance::of(adapter.allocations);
+        Self {
+            raw,
+            memory_fd,
+            host,
+            timelines,
+            memory,
+            adapter,
+            allowance,
+            queue,
+            points,
+            signature,
+            owned,
+            instance,
+        }
     }
 
     /// The device's functions.

@@ -1,6 +1,7 @@
 //! Host memory as a device sees it: the pages of a memfd stream, used in place.
 
 use crate::adapter::{HOST, USAGE};
+use crate::allowance::Ticket;
 use crate::device::Device;
 use crate::failure::failed;
 use crate::memory::{Pair, best, flags_of};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub struct HostView {
     made: Pair<Arc<Device>>,
     len: u64,
+    _ticket: Ticket,
     // Last: the pages stay until the device has let go of them.
     _memory: Arc<dyn Memory>,
 }
@@ -68,6 +70,7 @@ impl Device {
         if needed.size > slot.len {
             return Err(no("a buffer of it needs more than the slot has"));
         }
+        let ticket = self.allowance.take()?;
         let mut import =
             vk::ImportMemoryHostPointerInfoEXT::default().handle_type(HOST).host_pointer(start.cast());
         let wanted = vk::MemoryAllocateInfo::default()
@@ -81,7 +84,7 @@ impl Device {
         // SAFETY: both are new; the memory's size and type are right for the buffer.
         unsafe { self.raw.bind_buffer_memory(made.buffer, made.memory, 0) }
             .map_err(|result| failed("vkBindBufferMemory", result))?;
-        Ok(HostView { made, len: slot.len, _memory: slot.memory.clone() })
+        Ok(HostView { made, len: slot.len, _ticket: ticket, _memory: slot.memory.clone() })
     }
 }
 

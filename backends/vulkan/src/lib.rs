@@ -32,6 +32,7 @@
 //! has it *and* can do what it is for.
 
 mod adapter;
+mod allowance;
 mod backend;
 mod descriptor;
 mod device;

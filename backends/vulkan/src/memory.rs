@@ -1,6 +1,7 @@
 //! A memory object of the device with one buffer over all of it, mapped for the CPU.
 
 use crate::adapter::{Adapter, HANDLE, USAGE};
+use crate::allowance::Ticket;
 use crate::device::Device;
 use crate::failure::failed;
 use ash::vk;
@@ -24,6 +25,7 @@ pub struct VulkanMemory {
     access: Access,
     /// For other processes.
     fd: OwnedFd,
+    _ticket: Ticket,
 }
 
 impl Pair<&Device> {
@@ -70,6 +72,7 @@ impl VulkanMemory {
                 format!("{} has no memory for buffers that the CPU sees too", device.adapter),
             )
         })?;
+        let ticket = device.allowance.take()?;
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(HANDLE);
         let mut dedicated = vk::MemoryDedicatedAllocateInfo::default().buffer(made.buffer);
         let wanted = vk::MemoryAllocateInfo::default()
@@ -87,7 +90,7 @@ impl VulkanMemory {
             .map_err(|result| failed("vkGetMemoryFdKHR", result))?;
         // SAFETY: the call succeeded, so it is a new descriptor, and ours.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let this = Self::finish(device, made, needed.size, memory_type, len, Access::Write, fd)?;
+        let this = Self::finish(device, made, ticket, needed.size, memory_type, len, Access::Write, fd)?;
         // SAFETY: the whole mapping, of which nobody has a view yet.
         unsafe { this.start.as_ptr().write_bytes(0, this.len) };
         if !this.is_coherent() {
@@ -117,6 +120,7 @@ impl VulkanMemory {
             ));
         }
         device.signature()?.check(&fd, needed.size)?;
+        let ticket = device.allowance.take()?;
         let kept = fd.try_clone().map_err(|error| Error::system("duplicating a descriptor", error))?;
         let number = fd.into_raw_fd();
         let mut import = vk::ImportMemoryFdInfoKHR::default().handle_type(HANDLE).fd(number);
@@ -139,12 +143,14 @@ impl VulkanMemory {
                 _ => error.with("device", device.adapter.to_string()),
             }
         })?;
-        Self::finish(device, made, needed.size, origin.memory_type, len, access, kept)
+        Self::finish(device, made, ticket, needed.size, origin.memory_type, len, access, kept)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "its two callers' ends, put together")]
     fn finish(
         device: &Arc<Device>,
         made: Pair<&Device>,
+        ticket: Ticket,
         taken: u64,
         memory_type: u32,
         len: u64,
@@ -166,7 +172,8 @@ impl VulkanMemory {
                 format!("{} maps memory between pages, where bips shows none", device.adapter),
             ));
         };
-        let this = Self { made: made.kept(device), start, len, memory_type, taken, access, fd };
+        let this =
+            Self { made: made.kept(device), start, len, memory_type, taken, access, fd, _ticket: ticket };
         if access == Access::Read {
             this.protect(libc::PROT_READ);
         }
