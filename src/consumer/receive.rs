@@ -36,17 +36,13 @@ impl Consumer {
         if !self.closing.is_closed()
             && let Some(frame) = self.unfinished.take()
         {
-            let deadline = wait.deadline();
-            return match self.begin(frame, deadline)? {
-                Some(frame) => Ok(frame),
-                None => self.receive_slowly(deadline).map_err(|error| self.failed(error)),
-            };
+            return self.begin_or_go_on(frame, wait.deadline());
         }
         match self.look() {
-            Ok(Some(taken)) => match self.lease(taken, || wait.deadline())? {
-                Some(frame) => Ok(frame),
-                None => self.receive_slowly(wait.deadline()).map_err(|error| self.failed(error)),
-            },
+            Ok(Some(taken)) => {
+                let frame = self.lease(taken)?;
+                if self.is_at_hand(taken) { Ok(frame) } else { self.begin_or_go_on(frame, wait.deadline()) }
+            }
             Ok(None) if wait == Wait::Now && !self.upkeep => Err(ReceiveError::Timeout),
             Ok(None) => self.receive_slowly(wait.deadline()).map_err(|error| self.failed(error)),
             Err(error) => Err(self.failed(error)),
@@ -87,6 +83,15 @@ impl Consumer {
         Err(ReceiveError::Closed)
     }
 
+    /// A frame that may be lost: then the next one.
+    #[cold]
+    fn begin_or_go_on(&mut self, frame: Frame, deadline: Deadline) -> Result<Frame, ReceiveError> {
+        match self.begin(frame, deadline)? {
+            Some(frame) => Ok(frame),
+            None => self.receive_slowly(deadline).map_err(|error| self.failed(error)),
+        }
+    }
+
     /// What an error leaves behind: who was closed asks for no further seat, and waits for no device.
     #[cold]
     fn failed(&mut self, error: ReceiveError) -> ReceiveError {
@@ -115,10 +120,14 @@ impl Consumer {
                 self.pause(left);
                 found = self.look()?;
             }
-            if let Some(taken) = found
-                && let Some(frame) = self.lease(taken, || deadline)?
-            {
-                return Ok(frame);
+            if let Some(taken) = found {
+                let frame = self.lease(taken)?;
+                if self.is_at_hand(taken) {
+                    return Ok(frame);
+                }
+                if let Some(frame) = self.begin(frame, deadline)? {
+                    return Ok(frame);
+                }
             }
             if left.is_none() {
                 return Err(ReceiveError::Timeout);
@@ -176,13 +185,15 @@ impl Consumer {
         Ok(None)
     }
 
-    /// Makes a frame of what was taken; none, if its device failed.
+    /// Whether a frame is received by being leased: no device is to be waited for, or told.
     #[inline]
-    fn lease(
-        &mut self,
-        taken: Taken,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<Option<Frame>, ReceiveError> {
+    fn is_at_hand(&self, taken: Taken) -> bool {
+        !taken.open && !self.attachment.pool.is_announced()
+    }
+
+    /// Makes a frame of what was taken. Unless that [is all](Consumer::is_at_hand), [`Consumer::begin`] comes next.
+    #[inline]
+    fn lease(&mut self, taken: Taken) -> Result<Frame, ReceiveError> {
         let slot = match &self.cache[taken.slot as usize] {
             Some((version, slot)) if *version == taken.version => slot.clone(),
             _ => self.describe(taken)?,
@@ -191,15 +202,11 @@ impl Consumer {
         self.expected = Some(taken.sequence.wrapping_add(1));
         self.published_on = taken.cpu;
         self.stats.missed = self.stats.missed.wrapping_add(missed);
+        let received = u64::from(self.is_at_hand(taken));
+        self.stats.received += received;
+        self.attachment.subscriber.count(received, missed);
         reach(Step::Leased);
-        let frame = Frame::new(slot, taken);
-        if taken.open || self.attachment.pool.is_announced() {
-            self.attachment.subscriber.count(0, missed);
-            return self.begin(frame, deadline());
-        }
-        self.stats.received += 1;
-        self.attachment.subscriber.count(1, missed);
-        Ok(Some(frame))
+        Ok(Frame::new(slot, taken))
     }
 
     /// Waits until a device has written a frame, and begins the CPU's access in memory that must be told. One that a device
