@@ -198,10 +198,12 @@ impl Allocation {
     }
 
     /// A slot of so many bytes, made to see what it can do.
-    #[must_use]
-    pub fn for_trial(backend: &dyn Backend, bytes: u64) -> Option<Self> {
-        let layout = Layout { content: Content::bytes(bytes).ok()?, slot_bytes: bytes, writable: false };
-        backend.allocate(&layout, 1).ok()?.pop()
+    ///
+    /// # Errors
+    /// Why there is none: those of [`Backend::plan`] and [`Backend::allocate`].
+    pub fn for_trial(backend: &dyn Backend, bytes: u64) -> Result<Self> {
+        let layout = backend.plan(&Requirements { slots: 1, ..Requirements::of(Content::bytes(bytes)?) })?;
+        backend.allocate(&layout, 1)?.pop().ok_or_else(|| Error::protocol("a pool of no slots"))
     }
 }
 
@@ -218,8 +220,12 @@ impl Capabilities {
             huge_pages: false,
             contiguous: false,
             alignment: crate::sys::PAGE,
-            // What must be told of the CPU's access must be told after the device wrote.
-            fences: if slot.memory.cpu_access().is_some() { FenceKind::Host } else { FenceKind::Board },
+            fences: match slot.memory.export_to_device(slot.offset) {
+                Ok((ExternalHandle::DmaBuf { .. }, _)) => FenceKind::Implicit,
+                // What must be told of the CPU's access must be told after the device wrote.
+                _ if slot.memory.cpu_access().is_some() => FenceKind::Host,
+                _ => FenceKind::Board,
+            },
         }
     }
 }

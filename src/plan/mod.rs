@@ -14,7 +14,7 @@ pub use survey::{Refusal, Survey};
 
 use crate::backend::{Allocation, Backend, FenceKind, Layout, Requirements, Usage};
 use crate::handle::ForeignKind;
-use crate::{Content, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
 /// The memory kinds a program knows. A value, never a global: programs decide what they link.
@@ -185,7 +185,7 @@ impl Registry {
         for party in everybody {
             let service = if self.trial_of(&party).is_some() {
                 if slot.is_none() {
-                    slot = Some(trial_slot(&**backend)?);
+                    slot = Some(Allocation::for_trial(&**backend, TRIAL_BYTES)?);
                 }
                 self.served(&party, &**backend, slot.as_ref())?
             } else {
@@ -217,13 +217,6 @@ impl Registry {
             _ => backend.serves(party),
         }
     }
-}
-
-/// A slot to try devices with.
-fn trial_slot(backend: &dyn Backend) -> Result<Allocation> {
-    let requirements = Requirements { slots: 1, ..Requirements::of(Content::bytes(TRIAL_BYTES)?) };
-    let layout = backend.plan(&requirements)?;
-    backend.allocate(&layout, 1)?.pop().ok_or_else(|| Error::protocol("a pool of no slots"))
 }
 
 /// As in `cpu, camera:/dev/video0`.

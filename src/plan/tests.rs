@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::{BackendInfo, Capabilities, DeviceId};
 use crate::testing::Simulated;
-use crate::{Access, DType, ExternalHandle, Memory};
+use crate::{Access, Content, DType, ExternalHandle, Memory};
 
 /// A memory kind of which is known what its trial showed.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use crate::{DmaBuf, device, ioctl};
 use bips::sys::{PAGE, check_uncharged};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, DeviceId, Error, ErrorKind, ExternalHandle,
-    FenceKind, Layout, Memory, Party, Requirements, Result, Served,
+    Layout, Memory, Party, Requirements, Result, Served,
 };
 use nix::errno::Errno;
 use std::fs;
@@ -140,11 +140,9 @@ impl DmaHeap {
     /// What works in one process.
     fn try_out(&self) -> Capabilities {
         let slot = Allocation::for_trial(self, PAGE);
-        slot.map_or_else(Capabilities::default, |slot| Capabilities {
-            contiguous: self.open().is_ok_and(|(heap, _)| is_contiguous(&heap)),
-            fences: FenceKind::Implicit,
-            ..Capabilities::of_trial(self, &slot)
-        })
+        let Ok(slot) = slot else { return Capabilities::default() };
+        let contiguous = self.open().is_ok_and(|(heap, _)| is_contiguous(&heap));
+        Capabilities { contiguous, ..Capabilities::of_trial(self, &slot) }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{DmaBuf, device, ioctl};
 use bips::sys::{PAGE, Pages, Segment, SegmentMemory, Sharing, check_unswappable};
 use bips::{
     Access, Allocation, Backend, BackendInfo, Capabilities, CpuAccess, DeviceId, Error, ErrorKind,
-    ExternalHandle, FenceKind, Layout, Mapped, Memory, Party, PrivateMapping, Requirements, Result, Served,
+    ExternalHandle, Layout, Mapped, Memory, Party, PrivateMapping, Requirements, Result, Served,
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -44,9 +44,9 @@ impl Udmabuf {
     /// Makes a pool of a huge page and tries what can be tried in one process.
     fn try_out(&self) -> Capabilities {
         const LEN: u64 = 2 << 20;
-        let Some(slot) = Allocation::for_trial(self, LEN) else { return Capabilities::default() };
+        let Ok(slot) = Allocation::for_trial(self, LEN) else { return Capabilities::default() };
         let huge_pages = slot.memory.small_pages() == 0;
-        Capabilities { huge_pages, fences: FenceKind::Implicit, ..Capabilities::of_trial(self, &slot) }
+        Capabilities { huge_pages, ..Capabilities::of_trial(self, &slot) }
     }
 }
 

@@ -137,9 +137,6 @@ fn fits(layout: &Layout, slots: u32) -> Result<()> {
 
 /// What works in one process.
 pub(crate) fn try_out(backend: &dyn Backend) -> Capabilities {
-    let content = Content::bytes(PAGE).expect("small");
-    let wanted = Requirements { slots: 1, ..Requirements::of(content) };
-    let slots = backend.plan(&wanted).and_then(|layout| backend.allocate(&layout, 1));
-    let Ok(slots) = slots else { return Capabilities::default() };
-    Capabilities::of_trial(backend, &slots[0])
+    Allocation::for_trial(backend, PAGE)
+        .map_or_else(|_| Capabilities::default(), |slot| Capabilities::of_trial(backend, &slot))
 }

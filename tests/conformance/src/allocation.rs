@@ -1,7 +1,9 @@
 //! Planning and allocating, in one process.
 
 use crate::{Subject, plan, requirements};
-use bips::{Access, Allocation, Content, ErrorKind, Fourcc, Party, Requirements, Usage};
+use bips::{
+    Access, Allocation, Content, ErrorKind, ExternalHandle, FenceKind, Fourcc, Party, Requirements, Usage,
+};
 use std::fs;
 use std::time::Duration;
 
@@ -48,6 +50,15 @@ pub fn introduces_itself(backend: Subject) {
 pub fn capabilities_come_from_trials(backend: Subject) {
     let can = backend.capabilities();
     assert_eq!(can, backend.capabilities());
+    if let Ok(slot) = Allocation::for_trial(&*backend, 4096) {
+        let handle = slot.memory.export_to_device(slot.offset).expect("a slot that was made has a handle");
+        let dma_buf = matches!(handle.0, ExternalHandle::DmaBuf { .. });
+        assert_eq!(
+            can.fences == FenceKind::Implicit,
+            dma_buf,
+            "dma-bufs carry fences, and nothing else does"
+        );
+    }
     let allocated = backend.allocate(&plan(&backend, 4096, false), 1);
     assert_eq!(can.allocate, allocated.is_ok(), "{allocated:?}");
     if let (true, Ok(slots)) = (can.share, allocated) {

@@ -1,6 +1,6 @@
 //! What each memory kind can do on this machine, each tried by itself.
 
-use bips::{Access, Allocation, Backend, Content, FenceKind, Requirements};
+use bips::{Access, Allocation, Backend, FenceKind};
 use serde::Serialize;
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl Row {
 
     pub(super) fn of(backend: &dyn Backend) -> Self {
         let kind = backend.info().kind.as_str();
-        let slot = match slot(backend) {
+        let slot = match Allocation::for_trial(backend, 1 << 16) {
             Ok(slot) => slot,
             Err(error) => return Self::without_buffers(kind, error),
         };
@@ -95,12 +95,6 @@ impl Row {
         let Self { allocate, export, import, map, fence, .. } = self;
         [("allocate", allocate), ("export", export), ("import", import), ("map", map), ("fence", fence)]
     }
-}
-
-fn slot(backend: &dyn Backend) -> bips::Result<Allocation> {
-    let wanted = Requirements { slots: 1, ..Requirements::of(Content::bytes(1 << 16)?) };
-    let mut slots = backend.allocate(&backend.plan(&wanted)?, 1)?;
-    slots.pop().ok_or_else(|| bips::Error::new(bips::ErrorKind::System, "a pool of no slots"))
 }
 
 impl fmt::Display for Table {

@@ -147,7 +147,7 @@ impl Brokered {
     /// Makes a pool and tries what can be tried in one process.
     fn try_out(&self) -> Capabilities {
         let slot = Allocation::for_trial(self, PAGE);
-        slot.map_or_else(Capabilities::default, |slot| Capabilities::of_trial(self, &slot))
+        slot.map_or_else(|_| Capabilities::default(), |slot| Capabilities::of_trial(self, &slot))
     }
 }
 
