@@ -135,6 +135,11 @@ impl Requirements {
         }
     }
 
+    /// Whether consumers may write, as was asked for or since one of the parties does.
+    pub fn lets_consumers_write(&self) -> bool {
+        self.writable || self.everybody().iter().any(|party| party.usage() == Usage::CPU_WRITE)
+    }
+
     /// Everybody who will use it: the named, and of other usages one each.
     pub fn everybody(&self) -> Vec<Party> {
         let named = self.parties.iter().fold(Usage::empty(), |all, party| all | party.usage());

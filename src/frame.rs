@@ -53,7 +53,7 @@ impl Timeline for Ready {
         let deadline = timeout.map_or(Wait::Forever, Wait::For).deadline();
         loop {
             let left = deadline.left_at_most(DEVICE_RECHECK);
-            match self.attachment.readiness(self.slot, self.sequence) {
+            match self.attachment.await_readiness(self.slot, self.sequence, left.unwrap_or_default()) {
                 Readiness::Whole if value == 1 => return Ok(()),
                 Readiness::Whole => return late("the frame is whole at 1, and nothing comes after"),
                 Readiness::Lost => {
@@ -62,11 +62,10 @@ impl Timeline for Ready {
                         "the producer or its device ended before the frame was written; drop it and receive the next",
                     ));
                 }
+                Readiness::Open if left.is_none() => {
+                    return late("the producer's device still writes the frame");
+                }
                 Readiness::Open => {}
-            }
-            match left {
-                Some(left) => self.attachment.subscriber.await_readiness(self.slot, self.sequence, left),
-                None => return late("the producer's device still writes the frame"),
             }
         }
     }
@@ -97,12 +96,7 @@ impl Frame {
 
     /// Waits at most `timeout` until it is whole, or lost.
     pub(crate) fn wait_ready(&mut self, timeout: Duration) -> Readiness {
-        let attachment = &self.slot.attachment;
-        let mut found = attachment.readiness(self.taken.slot, self.taken.sequence);
-        if found == Readiness::Open {
-            attachment.subscriber.await_readiness(self.taken.slot, self.taken.sequence, timeout);
-            found = attachment.readiness(self.taken.slot, self.taken.sequence);
-        }
+        let found = self.slot.attachment.await_readiness(self.taken.slot, self.taken.sequence, timeout);
         self.taken.open = found == Readiness::Open;
         found
     }
@@ -253,15 +247,7 @@ impl Frame {
     /// # Errors
     /// What the fence's timeline has to report by now; the slot goes back all the same.
     pub fn release(self, done: Fence) -> Result<()> {
-        if !done.wait_for(Duration::ZERO)? {
-            done.then(move |result| {
-                if let Err(error) = result {
-                    tracing::warn!(%error, slot = self.taken.slot, "a device failed while it used a frame");
-                }
-                drop(self);
-            });
-        }
-        Ok(())
+        done.keep(self)
     }
 
     /// Turns the frame into a view that may be written: a copy-on-write mapping, so that only pages written to

@@ -9,7 +9,6 @@ use bips::Frame;
 use std::ffi::{c_int, c_void};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A frame that another process published, readable in place. Any thread, several at once. It may outlive its consumer.
 #[allow(non_camel_case_types, reason = "as C writes them")]
@@ -195,14 +194,7 @@ pub unsafe extern "C" fn bips_frame_release(frame: *mut bips_frame, done: *const
         // SAFETY: as the header says, a fence or NULL.
         let waited = match unsafe { fence(done) }? {
             bips::Fence::Signaled => Ok(()),
-            done => {
-                let lease = Leased::share(frame)?;
-                let by_now = done.wait_for(Duration::ZERO);
-                if matches!(by_now, Ok(false)) {
-                    done.then(move |_| drop(lease));
-                }
-                by_now.map(drop)
-            }
+            done => done.keep(Leased::share(frame)?),
         };
         handle::remove::<Leased>(frame)?;
         Ok(waited?)

@@ -220,13 +220,16 @@ impl Consumer {
         let begun = loop {
             let left = deadline.left_at_most(DEVICE_RECHECK);
             let limit = left.unwrap_or_default();
-            if frame.is_open() && !self.explicit_sync && frame.wait_ready(limit) == Readiness::Lost {
-                self.stats.missed = self.stats.missed.wrapping_add(1);
-                self.attachment.subscriber.count(0, 1);
-                return Ok(None);
-            }
-            let begun =
-                if frame.is_open() && !self.explicit_sync { Ok(false) } else { frame.begin(Some(limit)) };
+            let waits = frame.is_open() && !self.explicit_sync;
+            let begun = match waits.then(|| frame.wait_ready(limit)) {
+                Some(Readiness::Lost) => {
+                    self.stats.missed = self.stats.missed.wrapping_add(1);
+                    self.attachment.subscriber.count(0, 1);
+                    return Ok(None);
+                }
+                Some(Readiness::Open) => Ok(false),
+                Some(Readiness::Whole) | None => frame.begin(Some(limit)),
+            };
             match begun {
                 Ok(false) if self.closing.is_closed() => {
                     self.closing.resign(&self.attachment);

@@ -46,6 +46,22 @@ impl Fence {
         self.attended(Some(limit), after);
     }
 
+    /// Keeps something until the work is done or has failed, such as a frame that a device uses.
+    ///
+    /// # Errors
+    /// What the timeline has to report by now; then nothing is kept.
+    pub fn keep(self, kept: impl Send + 'static) -> Result<()> {
+        if !self.wait_for(Duration::ZERO)? {
+            self.then(move |done| {
+                if let Err(error) = done {
+                    tracing::warn!(%error, "a device failed in what it was waited for");
+                }
+                drop(kept);
+            });
+        }
+        Ok(())
+    }
+
     fn attended(self, limit: Option<Duration>, after: impl FnOnce(Result<()>) + Send + 'static) {
         match self.wait_for(Duration::ZERO) {
             Ok(false) => OFFICE.get(Office::default).attend((self, limit, Box::new(after))),

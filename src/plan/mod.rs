@@ -169,7 +169,7 @@ impl Registry {
     fn weigh(&self, backend: &Arc<dyn Backend>, requirements: &Requirements) -> Result<Planned> {
         let everybody = requirements.everybody();
         let usage = everybody.iter().fold(Usage::empty(), |all, party| all | party.usage());
-        let writable = requirements.writable || usage.contains(Usage::CPU_WRITE);
+        let writable = requirements.lets_consumers_write();
         let mut wanted = Requirements { usage, writable, ..requirements.clone() };
         // What the kind itself knows comes first: it costs nothing.
         for party in everybody.iter().filter(|party| !self.trial_of(party).is_some_and(|it| it.overrules())) {

@@ -258,10 +258,9 @@ impl ProducerBuilder {
             )));
         }
         let on_stall = self.on_stall.checked()?;
-        let Self { exact, usage, parties, constraints, .. } = self;
-        let of = |party: &Party| party.usage() == Usage::CPU_WRITE;
-        let writable = self.writable || usage.contains(Usage::CPU_WRITE) || parties.iter().any(of);
-        let requirements = Requirements { content, exact, slots, usage, parties, constraints, writable };
+        let Self { exact, usage, parties, constraints, writable, .. } = self;
+        let mut requirements = Requirements { content, exact, slots, usage, parties, constraints, writable };
+        requirements.writable = requirements.lets_consumers_write();
         let (claim, pool, content) = match self.adopted {
             Some(buffers) => {
                 let backend = adopt::backend(&self.registry, &self.memory, &buffers)?;
@@ -285,7 +284,7 @@ impl ProducerBuilder {
             content,
             pool,
             rule: self.access,
-            writable,
+            writable: requirements.writable,
             reliable: self.reliable,
             on_stall,
             max_held,

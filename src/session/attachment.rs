@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Bytes of the board's, each seat's and the bell's segment.
 pub(crate) const BOARD_BYTES: u64 = size_of::<Board>() as u64;
@@ -146,6 +147,16 @@ impl Attachment {
             },
             found => found,
         }
+    }
+
+    /// The same, waiting at most so long while it is open.
+    pub(crate) fn await_readiness(&self, slot: u32, sequence: u64, limit: Duration) -> Readiness {
+        let found = self.readiness(slot, sequence);
+        if found != Readiness::Open || limit.is_zero() {
+            return found;
+        }
+        self.subscriber.await_readiness(slot, sequence, limit);
+        self.readiness(slot, sequence)
     }
 
     /// Wakes this consumer's own sleeper, and makes its poll descriptor readable. Call after writing the reason.

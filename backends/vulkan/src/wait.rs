@@ -56,6 +56,11 @@ impl Device {
                 format!("{} has no timeline semaphores; wait for the fence before you submit", self.adapter),
             ));
         }
+        self.semaphore_after(fence)
+    }
+
+    /// The same where there are timelines, for a fence that was open just now.
+    pub(crate) fn semaphore_after(self: &Arc<Self>, fence: Fence) -> Result<WaitSemaphore> {
         let gate = Arc::new(Gate { device: self.clone(), at: self.point()?, trouble: OnceLock::new() });
         let theirs = gate.clone();
         fence.then_within(PATIENCE, move |done| theirs.open(done));

@@ -56,7 +56,7 @@ impl Device {
                 continue;
             }
             if self.has_timelines() {
-                work.after.push(self.wait_semaphore(fence)?);
+                work.after.push(self.semaphore_after(fence)?);
             } else if !fence.wait_for(PATIENCE)? {
                 return Err(Error::new(
                     ErrorKind::Timeout,
