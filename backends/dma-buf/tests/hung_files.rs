@@ -33,7 +33,7 @@ fn no_memfd_to_adopt() {
     let error = hung.unasked(|file| {
         let registry = Registry::new().with(Arc::new(bips_memfd::Memfd::new()));
         let buffers = vec![ForeignBuffer::memfd(file, 0, 4096)];
-        Producer::adopt("hung", buffers).registry(registry).bytes(100).create().unwrap_err()
+        Producer::adopt("hung-memfd", buffers).registry(registry).bytes(100).create().unwrap_err()
     });
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("it is no memfd"), "{error}");
