@@ -4,17 +4,16 @@ use super::OnStall;
 use super::vigil::MANY_PAGES;
 use crate::describe::{DESCRIPTION_WORDS, Described};
 use crate::error::AcquireError;
-use crate::fence::Fence;
 use crate::plan::Party;
 use crate::pool::Pool;
 use crate::session::{BOARD_BYTES, ConsumerInfo, Contact};
 use crate::shm::{Bell, Board, Seat, Shared};
-use crate::signaler::{self, Acquired, Hot, Member, Publisher, SeatId, bit};
+use crate::signaler::{Acquired, Member, Publisher, SeatId};
 use crate::stream::{AccessRule, StreamName};
 use crate::sys::fork;
 use crate::sys::{Clock, PAGE, Segment, Sharing, monotonic_ns, random_id};
 use crate::wait::Deadline;
-use crate::{Content, Description, Error, ErrorKind, ProducerStats, Result};
+use crate::{Content, Error, ErrorKind, ProducerStats, Result};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,13 +50,13 @@ pub(crate) struct Inner {
     pub(super) history: u32,
     pub(super) stream_id: [u64; 2],
     /// The stream's own content without metadata, as it stands on the board.
-    plain: Box<[u64; DESCRIPTION_WORDS]>,
+    pub(super) plain: Box<[u64; DESCRIPTION_WORDS]>,
     pub(super) board: Shared<Board>,
     pub(super) bell: Shared<Bell>,
     state: Mutex<State>,
     pub(super) joined: Condvar,
     /// Somebody waits for [`State::open`] to be 0.
-    settled: Condvar,
+    pub(super) settled: Condvar,
 }
 
 #[derive(Debug)]
@@ -68,12 +67,12 @@ pub(super) struct State {
     /// For whom consumers wanted the memory, those too that it did not serve.
     pub(super) announced: Vec<Party>,
     /// Frames published whose device is at work still.
-    open: u32,
-    clock: Clock,
+    pub(super) open: u32,
+    pub(super) clock: Clock,
     /// Slots whose description on the board is the stream's own, without metadata.
-    plain: u64,
+    pub(super) plain: u64,
     /// The last description of its own that was written for each slot.
-    special: Vec<Option<Box<[u64; DESCRIPTION_WORDS]>>>,
+    pub(super) special: Vec<Option<Box<[u64; DESCRIPTION_WORDS]>>>,
 }
 
 impl State {
@@ -250,132 +249,6 @@ impl Inner {
         Hunger { inner: self, seen }
     }
 
-    /// Publishes a slot this process has acquired. The writing hold ends, also on error.
-    #[inline]
-    pub(super) fn publish(&self, slot: u32, description: &Description<'_>, open: bool) -> Result<u64> {
-        if description.shape.is_some() || !description.metadata.is_empty() {
-            return self.publish_described(slot, description, open);
-        }
-        let mut state = self.lock();
-        if state.publisher.is_closed() || state.plain & bit(slot) == 0 {
-            return self.publish_anew(state, slot, description, open, None);
-        }
-        let State { publisher, clock, .. } = &mut *state;
-        Ok(publisher.publish(slot, || hot(clock, description, open), None))
-    }
-
-    /// With a description of the frame's own.
-    fn publish_described(&self, slot: u32, description: &Description<'_>, open: bool) -> Result<u64> {
-        let words = self.describe(description);
-        let state = self.lock();
-        match words {
-            Ok(words) => self.publish_anew(state, slot, description, open, Some(&words)),
-            Err(error) => {
-                let mut state = state;
-                state.publisher.unhold(slot);
-                Err(error)
-            }
-        }
-    }
-
-    /// Brings the slot's cold description up to date first. `None` is the stream's own content, no metadata.
-    #[cold]
-    fn publish_anew(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        slot: u32,
-        description: &Description<'_>,
-        open: bool,
-        words: Option<&[u64; DESCRIPTION_WORDS]>,
-    ) -> Result<u64> {
-        let state = &mut *state;
-        if state.publisher.is_closed() {
-            state.publisher.unhold(slot);
-            return Err(self.not_published());
-        }
-        let State { publisher, clock, .. } = state;
-        let hot = || hot(clock, description, open);
-        let Some(words) = words else {
-            state.plain |= bit(slot);
-            return Ok(publisher.publish(slot, hot, Some(&self.plain)));
-        };
-        let last = &mut state.special[slot as usize];
-        let known = state.plain & bit(slot) == 0 && last.as_deref() == Some(words);
-        if !known {
-            state.plain &= !bit(slot);
-            match last {
-                Some(last) => **last = *words,
-                None => *last = Some(Box::new(*words)),
-            }
-        }
-        Ok(publisher.publish(slot, hot, (!known).then_some(words)))
-    }
-
-    /// Publishes it before `ready`. The slot is nobody's to write until then, whoever reads it or not.
-    #[cold]
-    pub(super) fn publish_open(
-        self: &Arc<Self>,
-        slot: u32,
-        description: &Description<'_>,
-        ready: Fence,
-    ) -> Result<u64> {
-        self.hold(slot);
-        let sequence = match self.publish(slot, description, true) {
-            Ok(sequence) => sequence,
-            Err(error) => {
-                self.unhold(slot);
-                return Err(error);
-            }
-        };
-        self.lock().open += 1;
-        let inner = self.clone();
-        ready.then(move |done| inner.settle(slot, sequence, done));
-        Ok(sequence)
-    }
-
-    fn settle(&self, slot: u32, sequence: u64, done: Result<()>) {
-        if let Err(error) = &done {
-            tracing::warn!(stream = %self.name, %error, sequence, "a device failed with a frame under way; it is lost");
-        }
-        signaler::settle(&self.board, slot, sequence, done.is_ok());
-        let mut state = self.lock();
-        state.publisher.wake(); // who waits for it by a descriptor sleeps as for a frame
-        state.publisher.unhold(slot);
-        state.open -= 1;
-        drop(state);
-        self.settled.notify_all();
-    }
-
-    /// Waits until no device is at work on what was published, at most `patience`.
-    pub(super) fn await_devices(&self, patience: Duration) {
-        let state = self.lock();
-        let at_work = |state: &mut State| state.open > 0;
-        drop(
-            self.settled.wait_timeout_while(state, patience, at_work).unwrap_or_else(PoisonError::into_inner),
-        );
-    }
-
-    /// For whoever waits before it publishes.
-    pub(super) fn refuse_closed(&self) -> Result<()> {
-        if self.lock().publisher.is_closed() { Err(self.not_published()) } else { Ok(()) }
-    }
-
-    fn not_published(&self) -> Error {
-        Error::new(
-            ErrorKind::Closed,
-            format!("the producer of {} is closed; the frame was not published", self.name),
-        )
-    }
-
-    /// The words of a description that isn't the stream's own.
-    fn describe(&self, description: &Description<'_>) -> Result<[u64; DESCRIPTION_WORDS]> {
-        let content = match &description.shape {
-            Some(shape) => self.content.reshaped(shape, self.pool.slot_bytes)?,
-            None => self.content,
-        };
-        Ok(Described::new(content, description.metadata)?.encode())
-    }
-
     pub(super) fn hold(&self, slot: u32) {
         self.lock().publisher.hold(slot);
     }
@@ -438,13 +311,6 @@ impl Inner {
             consumers: consumers(&state),
         }
     }
-}
-
-/// What changes with every frame, as of now.
-#[inline]
-fn hot(clock: &mut Clock, description: &Description<'_>, open: bool) -> Hot {
-    let published = clock.now();
-    Hot { published, captured: description.timestamp.unwrap_or(published), cpu: clock.cpu(), open }
 }
 
 pub(super) fn consumers(state: &State) -> Vec<ConsumerInfo> {

@@ -8,6 +8,7 @@ mod explain;
 mod frame_mut;
 mod host;
 mod inner;
+mod publishing;
 mod stall;
 mod vigil;
 
