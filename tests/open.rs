@@ -5,45 +5,15 @@
 
 mod common;
 
-use bips::{
-    AcquireError, Consumer, Description, Error, ErrorKind, Fence, Frame, Producer, ReceiveError, Result,
-    Timeline, Wait,
-};
+use bips::testing::Hand;
+use bips::{AcquireError, Consumer, Description, ErrorKind, Fence, Frame, Producer, ReceiveError, Wait};
 use common::process::{Role, Stage, child, play};
 use common::{SOON, Scratch, eventually};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A device that is done when the test says so; beyond `FAILED` it has failed.
-#[derive(Debug, Default)]
-struct Device(Mutex<u64>, Condvar);
-
-const FAILED: u64 = 1000;
 const SHORT: Duration = Duration::from_millis(50);
-
-impl Device {
-    fn reach(&self, value: u64) {
-        *self.0.lock().unwrap() = value;
-        self.1.notify_all();
-    }
-}
-
-impl Timeline for Device {
-    fn value(&self) -> Result<u64> {
-        Ok(*self.0.lock().unwrap())
-    }
-
-    fn wait(&self, value: u64, timeout: Option<Duration>) -> Result<()> {
-        let limit = timeout.unwrap_or(Duration::from_secs(3600));
-        let now = self.0.lock().unwrap();
-        match *self.1.wait_timeout_while(now, limit, |now| *now < value).unwrap().0 {
-            FAILED.. => Err(Error::new(ErrorKind::Lost, "the device failed")),
-            now if now >= value => Ok(()),
-            _ => Err(Error::new(ErrorKind::Timeout, "the device is at work")),
-        }
-    }
-}
 
 /// The producer, a consumer that waits for devices, and one that doesn't.
 fn stream(scratch: &Scratch) -> (Producer, Consumer, Consumer) {
@@ -54,7 +24,7 @@ fn stream(scratch: &Scratch) -> (Producer, Consumer, Consumer) {
 }
 
 /// Publishes a frame that the device writes when it reaches `at`.
-fn publish(producer: &Producer, device: &Arc<Device>, at: u64) -> bips::SlotHold {
+fn publish(producer: &Producer, device: &Arc<Hand>, at: u64) -> bips::SlotHold {
     let frame = producer.acquire(SOON).unwrap();
     let slot = frame.hold();
     frame.publish(Description::new(), Fence::Timeline(device.clone(), at)).unwrap();
@@ -77,7 +47,7 @@ fn bytes(frame: &Frame) -> [u8; 100] {
 fn who_reads_waits_for_the_device_and_who_publishes_does_not() {
     let scratch = Scratch::new();
     let (producer, mut waits, mut explicit) = stream(&scratch);
-    let device = Arc::new(Device::default());
+    let device = Arc::new(Hand::default());
     let slot = publish(&producer, &device, 1);
     assert_eq!(waits.receive(Wait::Now).unwrap_err(), ReceiveError::Timeout);
     assert_eq!(waits.receive(Wait::For(SHORT)).unwrap_err(), ReceiveError::Timeout);
@@ -114,7 +84,7 @@ fn a_descriptor_is_readable_when_the_frame_is_whole() {
         let timeout: nix::poll::PollTimeout = timeout.try_into().unwrap();
         nix::poll::poll(&mut polled, timeout).unwrap() == 1
     };
-    let (slow, fast) = (Arc::new(Device::default()), Arc::new(Device::default()));
+    let (slow, fast) = (Arc::new(Hand::default()), Arc::new(Hand::default()));
     fast.reach(1);
     for round in 0..20 {
         drop(publish(&producer, &slow, round + 1));
@@ -139,13 +109,13 @@ fn a_descriptor_is_readable_when_the_frame_is_whole() {
 fn a_frame_whose_device_fails_is_missed() {
     let scratch = Scratch::new();
     let (producer, mut waits, mut explicit) = stream(&scratch);
-    let (fails, works) = (Arc::new(Device::default()), Arc::new(Device::default()));
+    let (fails, works) = (Arc::new(Hand::default()), Arc::new(Hand::default()));
     drop((publish(&producer, &fails, 1), publish(&producer, &works, 1)));
     let early = explicit.receive(SOON).unwrap();
     let receiver = thread::spawn(move || (waits.receive(SOON).unwrap().sequence(), waits));
     thread::sleep(SHORT);
     works.reach(1);
-    fails.reach(FAILED);
+    fails.fail();
     let (sequence, waits) = receiver.join().unwrap();
     assert_eq!((sequence, waits.stats().received, waits.stats().missed), (1, 1, 1));
     assert_eq!(early.ready().wait().unwrap_err().kind(), ErrorKind::Lost);
@@ -163,7 +133,7 @@ fn a_frame_whose_device_fails_is_missed() {
 fn a_slot_is_not_given_out_before_its_device_is_done() {
     let scratch = Scratch::new();
     let producer = scratch.producer("open").bytes(100).slots(2).create().unwrap();
-    let device = Arc::new(Device::default());
+    let device = Arc::new(Hand::default());
     for at in [1, 2] {
         drop(publish(&producer, &device, at));
     }
@@ -180,7 +150,7 @@ fn a_slot_is_not_given_out_before_its_device_is_done() {
 fn the_end_of_a_stream_waits_for_its_devices() {
     let scratch = Scratch::new();
     let (producer, mut waits, _) = stream(&scratch);
-    let device = Arc::new(Device::default());
+    let device = Arc::new(Hand::default());
     let slot = publish(&producer, &device, 1);
     let closing = thread::spawn(move || {
         let begin = Instant::now();
@@ -208,18 +178,22 @@ fn a_slot_comes_back_when_the_readers_device_is_done() {
     };
     for (value, fails) in [(1, false), (2, true)] {
         publish(&producer, SOON).unwrap();
-        let device = Arc::new(Device::default());
+        let device = Arc::new(Hand::default());
         let frame = consumer.receive(SOON).unwrap();
         frame.release(Fence::Timeline(device.clone(), value)).unwrap();
         assert_eq!(publish(&producer, Wait::For(SHORT)).unwrap_err(), AcquireError::Timeout);
-        device.reach(if fails { FAILED } else { value });
+        if fails {
+            device.fail()
+        } else {
+            device.reach(value)
+        }
         let frame = producer.acquire(SOON).unwrap();
         frame.cancel();
     }
     // One that has failed already is told.
     publish(&producer, SOON).unwrap();
-    let failed = Arc::new(Device::default());
-    failed.reach(FAILED);
+    let failed = Arc::new(Hand::default());
+    failed.fail();
     let error = consumer.receive(SOON).unwrap().release(Fence::Timeline(failed, 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Lost);
     producer.acquire(SOON).unwrap().cancel();
@@ -230,7 +204,7 @@ fn dies(stage: &Stage) {
     let producer = common::producer(&stage.directory, "open").bytes(100).slots(3).create().unwrap();
     producer.wait_for_consumers(2, SOON).unwrap();
     producer.acquire(SOON).unwrap().publish(Description::new(), Fence::Signaled).unwrap();
-    drop(publish(&producer, &Arc::new(Device::default()), 1));
+    drop(publish(&producer, &Arc::new(Hand::default()), 1));
     stage.say("published");
     thread::sleep(Duration::from_secs(3600));
 }

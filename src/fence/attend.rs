@@ -135,38 +135,8 @@ fn run((fence, limit, after): Job) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Timeline;
+    use crate::testing::Hand;
     use std::sync::{Arc, mpsc};
-
-    /// A counter that tests move by hand; beyond `FAILS` it is an error.
-    #[derive(Debug, Default)]
-    struct Hand(Mutex<u64>, Condvar);
-
-    const FAILS: u64 = 100;
-
-    impl Hand {
-        fn set(&self, value: u64) {
-            *self.0.lock().unwrap() = value;
-            self.1.notify_all();
-        }
-    }
-
-    impl Timeline for Hand {
-        fn value(&self) -> Result<u64> {
-            Ok(*self.0.lock().unwrap())
-        }
-
-        fn wait(&self, value: u64, timeout: Option<Duration>) -> Result<()> {
-            let far = timeout.unwrap_or(Duration::from_secs(60));
-            let now = self.0.lock().unwrap();
-            let (now, _) = self.1.wait_timeout_while(now, far, |now| *now < value).unwrap();
-            match *now {
-                FAILS.. => Err(Error::new(ErrorKind::Lost, "lost")),
-                now if now >= value => Ok(()),
-                _ => Err(Error::new(ErrorKind::Timeout, "not yet")),
-            }
-        }
-    }
 
     #[test]
     fn what_is_done_is_followed_up_at_once_and_here() {
@@ -200,7 +170,11 @@ mod tests {
         let soon = Duration::from_secs(20);
         for number in (0..20).rev() {
             let fails = number % 3 == 0;
-            hands[number].set(if fails { FAILS } else { 1 });
+            if fails {
+                hands[number].fail()
+            } else {
+                hands[number].reach(1)
+            }
             let expected = (number, fails.then_some(ErrorKind::Lost), 1);
             assert_eq!(hear.recv_timeout(soon).unwrap(), expected);
         }

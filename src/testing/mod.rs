@@ -2,7 +2,9 @@
 
 mod death;
 pub mod fuzz;
+mod hand;
 mod simulated;
 
 pub use death::{Side, die_at, linger_at, steps};
+pub use hand::Hand;
 pub use simulated::{Damage, Operation, Simulated};

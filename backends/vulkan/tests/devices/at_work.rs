@@ -13,13 +13,18 @@ const FRAMES: u32 = 20;
 
 /// The device fills the slot with a word.
 pub(crate) fn fill(slot: Slot<'_>, word: u32) -> Work {
+    fill_after(slot, None, word)
+}
+
+/// The same, perhaps after other work.
+pub(crate) fn fill_after(slot: Slot<'_>, after: Option<Fence>, word: u32) -> Work {
     let record = |device: &bips_vulkan::ash::Device, commands| {
         // SAFETY: the commands are being recorded; the buffer can be written, and lives until the work is waited for.
         unsafe { device.cmd_fill_buffer(commands, slot.buffer(), 0, slot.len(), word) };
         // SAFETY: these commands.
         unsafe { slot.release(commands) };
     };
-    slot.device().submit(record).unwrap()
+    slot.device().submit_after(after, record).unwrap()
 }
 
 /// Memory of the device's own, as a second place.

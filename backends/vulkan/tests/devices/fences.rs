@@ -1,52 +1,17 @@
 //! A consumer's device begins before the producer's is done, and reads what that wrote. The producer's device waits for the
 //! test's hand, so it is certain which comes first.
 
-use crate::at_work::{fill, own, place_word, read_into};
+use crate::at_work::{fill, fill_after, own, place_word, read_into};
 use crate::{SOON, consumer, here, in_role, producer};
-use bips::{Allocation, Description, Error, ErrorKind, Fence, Timeline};
-use bips_vulkan::{Device, Slot, VulkanFrame, Work};
+use bips::testing::Hand;
+use bips::{Allocation, Description, ErrorKind, Fence, Timeline};
+use bips_vulkan::{Device, VulkanFrame};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// What a device waits for until the test lets it go.
-#[derive(Debug, Default)]
-struct Hand(Mutex<u64>, Condvar);
-
-impl Hand {
-    fn open(&self) {
-        *self.0.lock().unwrap() = 1;
-        self.1.notify_all();
-    }
-}
-
-impl Timeline for Hand {
-    fn value(&self) -> bips::Result<u64> {
-        Ok(*self.0.lock().unwrap())
-    }
-
-    fn wait(&self, value: u64, timeout: Option<Duration>) -> bips::Result<()> {
-        let limit = timeout.unwrap_or(Duration::from_secs(3600));
-        let now = self.0.lock().unwrap();
-        let (now, _) = self.1.wait_timeout_while(now, limit, |now| *now < value).unwrap();
-        if *now >= value { Ok(()) } else { Err(Error::new(ErrorKind::Timeout, "not yet")) }
-    }
-}
-
-/// The device will fill the slot with a word once the hand is open.
-fn fill_after(slot: Slot<'_>, hand: &Arc<Hand>, word: u32) -> Work {
-    let after = [Fence::Timeline(hand.clone(), 1)];
-    let record = |device: &bips_vulkan::ash::Device, commands| {
-        // SAFETY: the commands are being recorded; the buffer can be written, and lives until the work is waited for.
-        unsafe { device.cmd_fill_buffer(commands, slot.buffer(), 0, slot.len(), word) };
-        // SAFETY: these commands.
-        unsafe { slot.release(commands) };
-    };
-    slot.device().submit_after(after, record).unwrap()
-}
 
 fn say(text: &str) {
     println!("@{text}");
@@ -116,13 +81,13 @@ pub(crate) fn late(directory: &Path) {
         let hand = Arc::new(Hand::default());
         // What an unfenced reader sees.
         fill(frame.vulkan().unwrap(), 7).wait(1, None).unwrap();
-        let work = fill_after(frame.vulkan().unwrap(), &hand, word);
+        let work = fill_after(frame.vulkan().unwrap(), Some(Fence::Timeline(hand.clone(), 1)), word);
         let begin = Instant::now();
         frame.publish(Description::new(), work.into()).unwrap();
         println!("published in {:?}", begin.elapsed());
         say("published");
         assert_eq!(told.next().unwrap().unwrap(), "go on");
-        hand.open();
+        hand.reach(1);
     }
 }
 
@@ -179,7 +144,7 @@ fn a_semaphore_for_submissions_of_ones_own() {
     let value = || unsafe { khr.get_semaphore_counter_value(semaphore.semaphore()) }.unwrap();
     let at = semaphore.value();
     assert_eq!(value(), at - 1);
-    hand.open();
+    hand.reach(1);
     let begin = Instant::now();
     while value() < at && begin.elapsed() < Duration::from_secs(20) {
         thread::sleep(Duration::from_millis(1));
@@ -187,18 +152,9 @@ fn a_semaphore_for_submissions_of_ones_own() {
     assert_eq!(value(), at);
     semaphore.check().unwrap();
 
-    #[derive(Debug)]
-    struct Failed;
-    impl Timeline for Failed {
-        fn value(&self) -> bips::Result<u64> {
-            Err(Error::new(ErrorKind::Lost, "failed"))
-        }
-
-        fn wait(&self, _: u64, _: Option<Duration>) -> bips::Result<()> {
-            self.value().map(drop)
-        }
-    }
-    let failed = || Fence::Timeline(Arc::new(Failed), 1);
+    let broken = Arc::new(Hand::default());
+    broken.fail();
+    let failed = || Fence::Timeline(broken.clone(), 1);
     assert_eq!(device.wait_semaphore(failed()).unwrap_err().kind(), ErrorKind::Lost);
     let error = device.submit_after([failed()], |_, _| panic!("nothing is recorded")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Lost);
